@@ -23,7 +23,7 @@ static const char *const merge[] = {
     "h e",   "Ġ t",   "Ġt he",  "i n",  "e r", "a n",    "Ġ a",     "o n", "r e", "Ġa n",
     "Ġan d", "l l",   "o u",    "Ġ w",  "Ġ s", "e n",    "i t",     "o r", "Ġ o", "Ġ b",
     "e d",   "Ġ f",   "in g",   "Ġ c",  "a t", "i s",    "Ġ p",     "e s", "a l", "Ġo f",
-    "Ġ in",  "he ll", "hell o", "w or", "l d", "wor ld", "Ġwor ld", "Ġ Ġ", "Ċ Ċ",
+    "Ġ in",  "he ll", "hell o", "w or", "l d", "wor ld", "Ġ world", "Ġ Ġ", "Ċ Ċ",
 };
 
 typedef struct writer {
