@@ -24,7 +24,9 @@ enum {
     PAGES = 8, /* of a sequence */
     TOKENS = PAGES * SL_PAGE_TOKENS,
     PLANES_MAX = 4096,
-    KNOWN_MAX = 40000 /* published prefixes the model remembers */
+    KNOWN_MAX = 40000, /* published prefixes the model remembers */
+    MANY = 12000,      /* operations of a run */
+    FEW = 600          /* so few that PLANES_MAX planes are never all taken */
 };
 
 typedef struct model_seq {
@@ -256,19 +258,19 @@ static void one_operation(bool nothing_is_evicted)
     sl_kvcache_check(w->cache);
 }
 
-/* A run may be repeated with SLUICE_TEST_SEED and made longer with SLUICE_TEST_ROUNDS. */
-static uint64_t number_from_environment(const char *name, uint64_t fallback)
+/* Another seed may be tried with SLUICE_TEST_SEED. */
+static uint64_t choose_seed(uint64_t fallback)
 {
-    const char *text = getenv(name);
+    const char *text = getenv("SLUICE_TEST_SEED");
 
     return text != NULL ? strtoull(text, NULL, 10) : fallback;
 }
 
-static void run(const sl_kvcache_options *options, uint64_t seed, bool nothing_is_evicted)
+/* `rounds` operations; `nothing_is_evicted`: so few that the pool is never full. */
+static void run(const sl_kvcache_options *options, uint64_t seed, uint32_t rounds,
+                bool nothing_is_evicted)
 {
-    const uint64_t rounds = number_from_environment("SLUICE_TEST_ROUNDS", 6000);
-
-    seed = number_from_environment("SLUICE_TEST_SEED", seed);
+    seed = choose_seed(seed);
     memset(w, 0, sizeof(*w));
     w->options = *options;
     w->options.seq_max = SEQS;
@@ -278,7 +280,7 @@ static void run(const sl_kvcache_options *options, uint64_t seed, bool nothing_i
     assert_int_equal(sl_kvcache_create(&w->options, &w->cache), SL_OK);
     print_message("seed %llu, %u planes, %u chunks", (unsigned long long)seed, options->plane_count,
                   options->chunk_count);
-    for (uint64_t round = 0; round < rounds; round++)
+    for (uint32_t round = 0; round < rounds; round++)
         one_operation(nothing_is_evicted);
     for (uint32_t i = 0; i < SEQS; i++) {
         if (w->seq[i].in_flight)
@@ -301,9 +303,7 @@ static void with_room_for_everything_each_known_prefix_is_found(void **state)
         .plane_count = PLANES_MAX, .chunk_count = 1, .prefix_caching = true};
     (void)state;
 
-    setenv("SLUICE_TEST_ROUNDS", "600", 0); /* so many that nothing needs to be evicted */
-    run(&options, 1, true);
-    unsetenv("SLUICE_TEST_ROUNDS");
+    run(&options, 1, FEW, true);
     assert_true(w->hits > 0 && w->copies > 0 && w->full == 0);
 }
 
@@ -314,7 +314,7 @@ static void under_pressure_everyone_reads_his_own_tokens(void **state)
 
     for (uint32_t pages = 4; pages <= 40; pages += 9) {
         options.plane_count = pages * 8 + pages % 8;
-        run(&options, 100 + pages, false);
+        run(&options, 100 + pages, MANY, false);
         assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
 }
@@ -325,9 +325,9 @@ static void windows_under_pressure(void **state)
         .chunk_count = 3, .chunk_window = {0, 100, 64}, .prefix_caching = true};
     (void)state;
 
-    for (uint32_t pages = 8; pages <= 32; pages += 8) {
+    for (uint32_t pages = 8; pages <= 26; pages += 6) {
         options.plane_count = pages * 3 * 8;
-        run(&options, 200 + pages, false);
+        run(&options, 200 + pages, MANY, false);
         assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
     assert_true(w->forks_cut > 0);
@@ -341,7 +341,7 @@ static void every_chunk_with_a_window(void **state)
 
     for (uint32_t pages = 8; pages <= 24; pages += 8) {
         options.plane_count = pages * 2 * 8;
-        run(&options, 300 + pages, false);
+        run(&options, 300 + pages, MANY, false);
         assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
 }
@@ -352,7 +352,7 @@ static void without_prefix_caching_nothing_is_found(void **state)
         .plane_count = 20 * 16, .chunk_count = 2, .chunk_window = {0, 70}};
     (void)state;
 
-    run(&options, 400, false);
+    run(&options, 400, MANY, false);
     assert_true(w->hits == 0 && w->copies > 0 && w->full > 0);
 }
 
@@ -365,13 +365,11 @@ static void colliding_hashes_change_nothing(void **state)
                                   .hash_bits = 1};
     (void)state;
 
-    run(&options, 500, false);
+    run(&options, 500, MANY, false);
     assert_true(w->hits > 0);
     options = (sl_kvcache_options){
         .plane_count = PLANES_MAX, .chunk_count = 1, .prefix_caching = true, .hash_bits = 1};
-    setenv("SLUICE_TEST_ROUNDS", "600", 0);
-    run(&options, 501, true);
-    unsetenv("SLUICE_TEST_ROUNDS");
+    run(&options, 501, FEW, true);
     assert_true(w->hits > 0);
 }
 
