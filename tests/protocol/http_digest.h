@@ -18,6 +18,7 @@ typedef struct http_outcome {
     bool idle;         /* nothing of a next request at the end */
     sl_status status;  /* SL_OK: no error */
     size_t body_bytes; /* of all requests */
+    bool closed;       /* after a request that ends the connection; what follows is not read */
 } http_outcome;
 
 static inline void http_outcome_done(http_outcome *o)
@@ -59,7 +60,7 @@ static inline void http_note_complete(http_outcome *o, sl_http_parser *p)
     sl_buf_add_char(&o->text, '\n');
 }
 
-/* Feed one piece, to its end or to an error.  False after an error. */
+/* Feed one piece, to its end.  False after an error, or when a server would close. */
 static inline bool http_feed_piece(http_outcome *o, sl_http_parser *p, const char *data, size_t n)
 {
     size_t at = 0;
@@ -87,8 +88,11 @@ static inline bool http_feed_piece(http_outcome *o, sl_http_parser *p, const cha
         if (event == SL_HTTP_HEADERS) {
             http_note_head(o, p);
         } else if (event == SL_HTTP_COMPLETE) {
+            o->closed = !sl_http_parser_request(p)->keep_alive;
             http_note_complete(o, p);
             sl_http_parser_next(p);
+            if (o->closed)
+                return false;
         } else {
             SL_ASSERT(at == n);
             return true;
