@@ -100,19 +100,19 @@ static void add_copy_item(sl_engine_batch *batch, sl_engine_rec *rec)
     batch->item[batch->item_count++] = rec->handle.index;
 }
 
-/* Share the parent's pages.  Its last, partial page is copied at once, before either of them
- * writes again; the copy goes into `batch` (NULL: no lane is free for it).  False: not now. */
+/* Share the parent's pages, as far as it still has them.  Its last, partial page is copied at
+ * once, before either of them writes again; the copy goes into `batch` (NULL: no lane is free for
+ * it).  False: not now. */
 static bool begin_fork(sl_engine *engine, sl_engine_rec *rec, const sl_engine_rec *parent,
                        sl_engine_batch *batch, uint64_t now_us)
 {
-    const uint32_t shared = rec->slot->prompt_count - 1;
-    const bool partial = shared % SL_PAGE_TOKENS != 0;
+    uint32_t shared = rec->slot->prompt_count - 1;
 
-    if (partial && batch == NULL)
+    if (batch == NULL)
         return false;
     sl_engine_start_running(engine, rec);
-    sl_kvcache_fork(engine->cache, rec->seq, parent->seq, shared);
-    if (partial) {
+    shared = sl_kvcache_fork(engine->cache, rec->seq, parent->seq, shared);
+    if (shared % SL_PAGE_TOKENS != 0) {
         if (sl_kvcache_reserve(engine->cache, rec->seq, shared + 1, &batch->copies) != SL_OK) {
             sl_engine_stop_running(engine, rec);
             return false;

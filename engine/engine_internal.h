@@ -48,15 +48,16 @@ typedef struct sl_engine_rec {
     sl_slot *slot; /* the engine's until the last message is pushed */
     sl_slot_handle handle;
     sl_engine_rec_state state;
-    uint32_t seq;        /* of the cache, while PREFILL or DECODE */
-    uint64_t order;      /* of submission */
-    uint32_t generated;  /* tokens of the answer so far */
-    uint32_t hit_tokens; /* waiting: cached tokens at the last look */
-    bool in_flight;      /* a submitted batch holds it */
-    bool dirty;          /* in engine.dirty: tokens to announce */
-    bool give_way;       /* to be preempted once its batch has ended */
-    sl_finish finish;    /* ENDED: why, */
-    sl_status status;    /* or SL_OK */
+    uint32_t seq;         /* of the cache, while PREFILL or DECODE */
+    uint64_t order;       /* of submission */
+    uint32_t generated;   /* tokens of the answer so far */
+    uint32_t hit_tokens;  /* waiting: cached tokens at the last look, */
+    uint32_t need_planes; /* and planes that admission would take */
+    bool in_flight;       /* a submitted batch holds it */
+    bool dirty;           /* in engine.dirty: tokens to announce */
+    bool give_way;        /* to be preempted once its batch has ended */
+    sl_finish finish;     /* ENDED: why, */
+    sl_status status;     /* or SL_OK */
 } sl_engine_rec;
 
 /* One lane's batch, with room for the largest; reused. */
@@ -172,6 +173,8 @@ void sl_engine_announce(sl_engine *engine, uint64_t now_us);
 /* --- engine_view.c ----------------------------------------------------------------------- */
 
 void sl_engine_fill_view(sl_engine *engine, uint64_t now_us);
+/* Look up what the cache holds of a waiting record's prompt. */
+void sl_engine_probe(sl_engine *engine, sl_engine_rec *rec);
 /* A batch took busy_us: learn from it. */
 void sl_engine_learn(sl_engine *engine, const sl_engine_batch *batch, uint32_t busy_us);
 /* Is this waiting record held back, for the slot that it forks is not at rest yet?  Else *parent

@@ -42,7 +42,7 @@ void sl_engine_stop_running(sl_engine *engine, sl_engine_rec *rec)
     give_pages(engine, rec);
     rec->state = SL_REC_WAITING;
     rec->give_way = false;
-    rec->hit_tokens = 0;
+    sl_engine_probe(engine, rec);
     SL_ASSERT(engine->waiting_count < engine->waiting_max);
     memmove(&engine->waiting[1], &engine->waiting[0],
             engine->waiting_count * sizeof(*engine->waiting));

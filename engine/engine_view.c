@@ -110,18 +110,30 @@ bool sl_engine_fork_held(sl_engine *engine, const sl_engine_rec *rec, sl_engine_
     return from->generated == 0;
 }
 
+void sl_engine_probe(sl_engine *engine, sl_engine_rec *rec)
+{
+    const sl_slot *slot = rec->slot;
+
+    rec->hit_tokens = sl_kvcache_probe(engine->cache, slot->prompt, slot->prompt_count, slot->salt);
+    rec->need_planes = sl_kvcache_probe_planes(engine->cache, slot->prompt, slot->prompt_count,
+                                               slot->salt, sl_engine_total(rec) + 1);
+}
+
 static void see_waiting(sl_engine *engine, const sl_engine_rec *rec, const sl_engine_rec *parent)
 {
-    const uint32_t per_page = engine->view.planes_per_page;
     const uint32_t total = sl_engine_total(rec);
-    const uint32_t pages = total / SL_PAGE_TOKENS + 1; /* the history and one more token */
-    const uint32_t hit = parent != NULL ? total - 1 : rec->hit_tokens;
+    uint32_t hit = rec->hit_tokens, need = rec->need_planes;
 
+    if (parent != NULL) {
+        /* All but the last token is shared; the page it lies in is copied. */
+        hit = total - 1;
+        need = (total / SL_PAGE_TOKENS + 1 - hit / SL_PAGE_TOKENS) * engine->view.planes_per_page;
+    }
     engine->view_waiting[engine->view.waiting_count++] = (sl_sched_seq){
         .slot = rec->handle.index,
         .context = hit,
         .prompt_left = total - hit,
-        .planes_short = (pages - hit / SL_PAGE_TOKENS) * per_page,
+        .planes_short = need,
         .arrival_us = rec->slot->times.submitted_us,
     };
 }
@@ -129,15 +141,11 @@ static void see_waiting(sl_engine *engine, const sl_engine_rec *rec, const sl_en
 /* What the prefix cache holds changes: look again at one of those the scheduler sees. */
 static void probe_one(sl_engine *engine, uint32_t seen)
 {
-    sl_engine_rec *rec;
-
     if (engine->waiting_count == 0)
         return;
     if (engine->probe_look >= seen || engine->probe_look >= engine->waiting_count)
         engine->probe_look = 0;
-    rec = &engine->rec[engine->waiting[engine->probe_look++]];
-    rec->hit_tokens = sl_kvcache_probe(engine->cache, rec->slot->prompt, rec->slot->prompt_count,
-                                       rec->slot->salt);
+    sl_engine_probe(engine, &engine->rec[engine->waiting[engine->probe_look++]]);
 }
 
 static void see_all_waiting(sl_engine *engine)
