@@ -270,8 +270,11 @@ bool sl_engine_turn(sl_engine *engine)
     /* The devices work again: now there is time for the rest. */
     sl_engine_announce(engine, sl_exec_now_us(engine->exec));
     live = is_live(engine);
-    if (!live)
+    if (!live) {
         engine->state = SL_STATE_IDLE;
+        if (SL_ENGINE_CHECKS)
+            sl_kvcache_check(engine->cache);
+    }
     write_gauges(engine);
     return live;
 }
@@ -283,8 +286,6 @@ void sl_engine_run(sl_engine *engine)
 
         if (!live && engine->ending)
             break;
-        if (!live && SL_ENGINE_CHECKS)
-            sl_kvcache_check(engine->cache);
         sl_exec_wait(engine->exec, engine->stalls > 0 ? SL_ENGINE_STALL_US : UINT64_MAX);
     }
     sl_assert_note("", 0);

@@ -67,8 +67,8 @@ enum { SL_HIST_BUCKETS = 24 };
     X(prompt_tokens_computed, "Prompt tokens computed, recomputation included.")                   \
     X(generation_tokens, "Tokens generated.")                                                      \
     X(preemptions, "Sequences that gave their pages back to others.")                              \
-    X(steps, "Decode steps.")                                                                      \
-    X(slices, "Prefill slices.")                                                                   \
+    X(steps, "Decode steps, mixed ones included.")                                                 \
+    X(slices, "Prefill slices, those in mixed steps included.")                                    \
     X(decide_us, "Microseconds spent in the scheduler.")                                           \
     X(decides, "Decisions of the scheduler.")                                                      \
     X(evicted_pages, "Cached pages that were evicted.")                                            \

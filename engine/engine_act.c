@@ -250,7 +250,8 @@ static bool launch(sl_engine *engine, sl_lane lane, const sl_sched_launch *plann
         batch->logits_later = batch->exec.logit_row_count;
         batch->exec.logit_row_count = 0;
     }
-    sl_engine_count(lane == SL_LANE_DECODE ? &engine->stats.steps : &engine->stats.slices, 1);
+    sl_engine_count(&engine->stats.steps, batch->decode_count > 0);
+    sl_engine_count(&engine->stats.slices, batch->prefill_tokens > 0);
     return submit(engine, lane, usable_rung(engine, lane, rung));
 }
 

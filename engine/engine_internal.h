@@ -53,6 +53,7 @@ typedef struct sl_engine_rec {
     uint32_t generated;   /* tokens of the answer so far */
     uint32_t hit_tokens;  /* waiting: cached tokens at the last look, */
     uint32_t need_planes; /* and planes that admission would take */
+    uint64_t rested_turn; /* preempted in this turn: not to be admitted again before the next */
     bool in_flight;       /* a submitted batch holds it */
     bool dirty;           /* in engine.dirty: tokens to announce */
     bool give_way;        /* to be preempted once its batch has ended */

@@ -143,6 +143,7 @@ void sl_engine_preempt(sl_engine *engine, sl_engine_rec *rec)
         return;
     }
     rec->slot->times.preemptions++;
+    rec->rested_turn = engine->turns;
     sl_engine_stop_running(engine, rec);
 }
 

@@ -157,7 +157,7 @@ static void see_all_waiting(sl_engine *engine)
         const sl_engine_rec *rec = &engine->rec[engine->waiting[i]];
         sl_engine_rec *parent;
 
-        if (!sl_engine_fork_held(engine, rec, &parent))
+        if (rec->rested_turn != engine->turns && !sl_engine_fork_held(engine, rec, &parent))
             see_waiting(engine, rec, parent);
     }
     probe_one(engine, i);
