@@ -129,7 +129,9 @@ static void fill_constants(sl_engine *e)
         .slice_tokens_max = e->caps->rows_max,
         .step_tokens_max = e->caps->rows_max,
         .slice_target_us = e->options.slice_target_us,
+        .step_target_us = e->options.step_target_us,
         .chunk_tokens = e->options.chunk_tokens,
+        .layer_cuts = true,
     };
     for (uint32_t i = 0; i < e->options.seqs_max; i++)
         e->free_seq[i] = e->options.seqs_max - 1 - i;

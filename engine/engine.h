@@ -30,6 +30,7 @@ typedef struct sl_engine_options {
     uint32_t queue_max;            /* waiting requests, 1 .. SL_SCHED_WAITING_MAX */
     sl_sched_policy policy;
     uint32_t slice_target_us; /* see sl_sched_view */
+    uint32_t step_target_us;
     uint32_t chunk_tokens;
     bool prefix_caching;
     uint64_t name_space;      /* hash of the model file, for the prefix index */

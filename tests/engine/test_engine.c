@@ -689,7 +689,11 @@ static void decide_split(const sl_sched_view *view, sl_sched_plan *plan)
                          view->prefilling_count + view->decoding_count + i < view->seqs_max;
          i++)
         plan->admit[plan->admit_count++] = view->waiting[i].slot;
-    if (!view->lane_busy[SL_LANE_PREFILL]) {
+    if (view->open_slice != NULL) {
+        plan->prefill = *view->open_slice;
+        if (plan->prefill.layer_first + cut_layers < view->layers)
+            plan->prefill.layer_end = plan->prefill.layer_first + cut_layers;
+    } else if (!view->lane_busy[SL_LANE_PREFILL]) {
         plan->prefill.layer_end = cut_layers;
         for (uint32_t i = 0; i < view->prefilling_count && i < 2; i++)
             if (!view->prefilling[i].in_flight)
