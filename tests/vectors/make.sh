@@ -9,6 +9,8 @@
 #   LLAMA_BIN       where the two programs are
 #   VECTORS_CACHE   where the big files go
 #   THREADS         for them (default 1)
+#   SLUICE_KL       the comparison program (default build/tests/vectors/sluice_kl); with it, the
+#                   golden files beside this script are written anew
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,6 +18,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 bin=${LLAMA_BIN:-$cache/peers/llama-build/bin}
 out=${VECTORS_CACHE:-$cache/vectors}
 threads=${THREADS:-1}
+kl=${SLUICE_KL:-$here/../../build/tests/vectors/sluice_kl}
 mkdir -p "$out"
 
 # The long text is read only so far as one context goes; the tool wants two contexts of it.
@@ -48,6 +51,9 @@ model() {
         nice "$bin/llama-quantize" --allow-requantize "$file" "$out/$1-f32.gguf.part" F32 "$threads"
         mv "$out/$1-f32.gguf.part" "$out/$1-f32.gguf"
     fi
+    reference "$1" 64 1 "$here/text.txt"
+    "$kl" "$out/$1-ctx64.base" --golden 16 >"$out/$1.golden"
+    cp "$out/$1.golden" "$here/$1.golden"
     reference "$1" 512 8 "$here/text.txt"
     peer "$1" "$file" 512 8 "$here/text.txt"
     if [ $# -gt 2 ]; then
