@@ -22,7 +22,7 @@ enum { U32 = 4, F32 = 6, BOOL = 7, STR = 8, ARR = 9, GONE = 100 }; /* GGUF's ids
 typedef struct entry {
     const char *key;
     int type;
-    uint32_t u; /* U32, BOOL; ARR: the bits of a list of booleans */
+    uint64_t u; /* U32, BOOL; ARR: the bits of a list of booleans, zeros beyond 64 */
     float f;
     const char *s;
     uint32_t count; /* ARR */
@@ -68,7 +68,7 @@ static void put_entry(sl_buf *b, const entry *e)
     put_str(b, e->key);
     put_u32(b, (uint32_t)e->type);
     if (e->type == U32)
-        put_u32(b, e->u);
+        put_u32(b, (uint32_t)e->u);
     else if (e->type == F32)
         put(b, &e->f, 4);
     else if (e->type == BOOL)
@@ -79,7 +79,7 @@ static void put_entry(sl_buf *b, const entry *e)
         put_u32(b, BOOL);
         put_u64(b, e->count);
         for (uint32_t i = 0; i < e->count; i++)
-            sl_buf_add_char(b, (char)((e->u >> i) & 1));
+            sl_buf_add_char(b, (char)(i < 64 ? (e->u >> i) & 1 : 0));
     }
 }
 
