@@ -321,7 +321,7 @@ static sl_status parse_args(sl_tpl_parser *p, const sl_tpl_arg **out)
 
 static sl_status parse_call(sl_tpl_parser *p, sl_tpl_node **node)
 {
-    sl_tpl_part *part;
+    sl_tpl_part *part = NULL;
 
     SL_TPL_TRY(new_part(p, SL_TPL_OP_CALL, &part));
     SL_TPL_TRY(parse_args(p, &part->args));
@@ -369,7 +369,7 @@ static sl_status parse_subscript(sl_tpl_parser *p, sl_tpl_part *part)
 static sl_status parse_postfix(sl_tpl_parser *p, sl_tpl_node **node)
 {
     for (;;) {
-        sl_tpl_part *part;
+        sl_tpl_part *part = NULL;
 
         if (sl_tpl_parse_at(p, "(")) {
             SL_TPL_TRY(parse_call(p, node));
@@ -456,7 +456,7 @@ static sl_status parse_bare_arg(sl_tpl_parser *p, const sl_tpl_arg **out)
 static sl_status parse_test(sl_tpl_parser *p, sl_tpl_node **node)
 {
     const sl_tpl_token *name;
-    sl_tpl_part *part;
+    sl_tpl_part *part = NULL;
 
     SL_TPL_TRY(new_part(p, SL_TPL_OP_TEST, &part));
     p->token++; /* is */
@@ -480,7 +480,7 @@ static sl_status parse_filter_expr(sl_tpl_parser *p, sl_tpl_node **node)
 {
     for (;;) {
         if (sl_tpl_parse_skip(p, "|")) {
-            sl_tpl_part *part;
+            sl_tpl_part *part = NULL;
 
             SL_TPL_TRY(parse_filter(p, &part));
             SL_TPL_TRY(add_part(p, SL_TPL_N_POSTFIX, part, node));
@@ -568,7 +568,7 @@ static sl_status parse_concat(sl_tpl_parser *p, sl_tpl_node **out)
 static sl_status parse_level(sl_tpl_parser *p, int level, sl_tpl_node **out)
 {
     sl_tpl_node *n = NULL, *operand;
-    sl_tpl_part *part;
+    sl_tpl_part *part = NULL;
     sl_tpl_op op;
 
     if (level == LEVEL_UNARY)
@@ -618,7 +618,7 @@ static bool skip_comparison(sl_tpl_parser *p, sl_tpl_op *op)
 static sl_status parse_compare(sl_tpl_parser *p, sl_tpl_node **out)
 {
     sl_tpl_node *n = NULL, *operand;
-    sl_tpl_part *part;
+    sl_tpl_part *part = NULL;
     sl_tpl_op op;
 
     SL_TPL_TRY(parse_level(p, LEVEL_ADD, out));

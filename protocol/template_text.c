@@ -354,7 +354,7 @@ static sl_status read_indent(sl_tpl_render *r, sl_tpl_value v, const sl_tpl_str 
 static sl_status filter_indent(sl_tpl_render *r, const sl_tpl_call *call, sl_tpl_value *out)
 {
     const bool first = sl_tpl_truth(call->arg[1]), blank = sl_tpl_truth(call->arg[2]);
-    const sl_tpl_str *s, *indent;
+    const sl_tpl_str *s, *indent = NULL;
     sl_tpl_text t = {0};
     sl_tpl_value newline, joined;
     sl_tpl_seq *lines;
