@@ -34,6 +34,8 @@ typedef struct sl_engine_options {
     bool prefix_caching;
     uint64_t name_space;      /* hash of the model file, for the prefix index */
     uint32_t preemptions_max; /* of one request; beyond, it fails with SL_EFULL */
+    /* NULL: sl_sched_decide.  Tests and replays give their own. */
+    void (*decide)(const sl_sched_view *view, sl_sched_plan *plan);
 } sl_engine_options;
 
 /* Errors: SL_EINVAL (an option is out of range, or a whole context does not fit), SL_ENOMEM. */
