@@ -28,7 +28,10 @@ typedef struct sl_tokenizer sl_tokenizer;
 
 #define SL_TOKEN_NONE UINT32_MAX
 
-enum { SL_TOKENIZER_EOG_MAX = 16 };
+enum {
+    SL_TOKENIZER_EOG_MAX = 16,
+    SL_TOKENIZER_TEXT_MAX = 32 << 20 /* bytes of text in one call */
+};
 
 /* Errors: SL_EUNSUPPORTED (tokenizer.ggml.model or .pre that is not ours: named, with the list),
  * SL_EFORMAT, SL_ENOMEM.  Keeps nothing of the file: it may be closed. */
