@@ -17,6 +17,7 @@ enum {
 typedef struct admission {
     const sl_sched_view *view;
     uint32_t planes;  /* free, after all that the running ones are known to need */
+    bool overdrawn;   /* they need more than is free */
     uint32_t running; /* with those just admitted */
     uint32_t prefilling;
     uint64_t tokens;  /* prompt tokens left of the prefilling ones */
@@ -45,7 +46,8 @@ static bool fits(const admission *a, const sl_sched_seq *seq)
     headroom = sl_sched_min(headroom, view->planes_total / HEADROOM_SHARE);
     if (a->running == 0)
         headroom = 0;
-    return seq->planes_short <= a->planes && headroom <= a->planes - seq->planes_short;
+    return !a->overdrawn && seq->planes_short <= a->planes &&
+           headroom <= a->planes - seq->planes_short;
 }
 
 static void skip(admission *a, const sl_sched_seq *seq)
@@ -72,16 +74,19 @@ static bool enough(const admission *a, const planner *p, uint32_t slice_tokens)
 
 static void begin(admission *a, const sl_sched_view *view)
 {
+    uint64_t needs = 0;
+
     *a = (admission){.view = view,
-                     .planes = view->planes_free,
                      .running = view->prefilling_count + view->decoding_count,
                      .prefilling = view->prefilling_count};
     for (uint32_t i = 0; i < view->decoding_count; i++)
-        a->planes = sl_sched_less(a->planes, view->decoding[i].planes_short);
+        needs += view->decoding[i].planes_short;
     for (uint32_t i = 0; i < view->prefilling_count; i++) {
-        a->planes = sl_sched_less(a->planes, view->prefilling[i].planes_short);
+        needs += view->prefilling[i].planes_short;
         a->tokens += view->prefilling[i].prompt_left;
     }
+    a->overdrawn = needs > view->planes_free;
+    a->planes = a->overdrawn ? 0 : view->planes_free - (uint32_t)needs;
 }
 
 void sl_sched_admit(planner *p, uint32_t slice_tokens)
