@@ -129,7 +129,9 @@ static void fill_constants(sl_engine *e)
         .slice_tokens_max = e->caps->rows_max,
         .step_tokens_max = e->caps->rows_max,
         .slice_target_us = e->options.slice_target_us,
+        .step_target_us = e->options.step_target_us,
         .chunk_tokens = e->options.chunk_tokens,
+        .layer_cuts = true,
     };
     for (uint32_t i = 0; i < e->options.seqs_max; i++)
         e->free_seq[i] = e->options.seqs_max - 1 - i;
@@ -270,8 +272,11 @@ bool sl_engine_turn(sl_engine *engine)
     /* The devices work again: now there is time for the rest. */
     sl_engine_announce(engine, sl_exec_now_us(engine->exec));
     live = is_live(engine);
-    if (!live)
+    if (!live) {
         engine->state = SL_STATE_IDLE;
+        if (SL_ENGINE_CHECKS)
+            sl_kvcache_check(engine->cache);
+    }
     write_gauges(engine);
     return live;
 }
@@ -283,8 +288,6 @@ void sl_engine_run(sl_engine *engine)
 
         if (!live && engine->ending)
             break;
-        if (!live && SL_ENGINE_CHECKS)
-            sl_kvcache_check(engine->cache);
         sl_exec_wait(engine->exec, engine->stalls > 0 ? SL_ENGINE_STALL_US : UINT64_MAX);
     }
     sl_assert_note("", 0);

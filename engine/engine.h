@@ -30,6 +30,7 @@ typedef struct sl_engine_options {
     uint32_t queue_max;            /* waiting requests, 1 .. SL_SCHED_WAITING_MAX */
     sl_sched_policy policy;
     uint32_t slice_target_us; /* see sl_sched_view */
+    uint32_t step_target_us;
     uint32_t chunk_tokens;
     bool prefix_caching;
     uint64_t name_space;      /* hash of the model file, for the prefix index */
@@ -67,8 +68,8 @@ enum { SL_HIST_BUCKETS = 24 };
     X(prompt_tokens_computed, "Prompt tokens computed, recomputation included.")                   \
     X(generation_tokens, "Tokens generated.")                                                      \
     X(preemptions, "Sequences that gave their pages back to others.")                              \
-    X(steps, "Decode steps.")                                                                      \
-    X(slices, "Prefill slices.")                                                                   \
+    X(steps, "Decode steps, mixed ones included.")                                                 \
+    X(slices, "Prefill slices, those in mixed steps included.")                                    \
     X(decide_us, "Microseconds spent in the scheduler.")                                           \
     X(decides, "Decisions of the scheduler.")                                                      \
     X(evicted_pages, "Cached pages that were evicted.")                                            \

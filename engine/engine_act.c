@@ -241,7 +241,6 @@ static bool launch(sl_engine *engine, sl_lane lane, const sl_sched_launch *plann
     /* Only slices are cut by layers. */
     if (lane == SL_LANE_PREFILL && planned->layer_end > 0 && planned->layer_end < layer_end)
         layer_end = planned->layer_end;
-    batch->layer_step = layer_end;
     batch->exec.layer_first = 0;
     batch->exec.layer_end = layer_end;
     batch->exec.space = lane == SL_LANE_DECODE ? engine->caps->space_count - 1 : 0;
@@ -250,27 +249,29 @@ static bool launch(sl_engine *engine, sl_lane lane, const sl_sched_launch *plann
         batch->logits_later = batch->exec.logit_row_count;
         batch->exec.logit_row_count = 0;
     }
-    sl_engine_count(lane == SL_LANE_DECODE ? &engine->stats.steps : &engine->stats.slices, 1);
+    sl_engine_count(&engine->stats.steps, batch->decode_count > 0);
+    sl_engine_count(&engine->stats.slices, batch->prefill_tokens > 0);
     return submit(engine, lane, usable_rung(engine, lane, rung));
 }
 
-/* The next layers of a slice that was cut. */
-static bool go_on(sl_engine *engine, uint32_t rung)
+/* The next layers of the open slice. */
+static bool go_on(sl_engine *engine, const sl_sched_launch *planned, uint32_t rung)
 {
     sl_engine_batch *batch = &engine->batch[SL_LANE_PREFILL];
-    const uint32_t left = engine->layers - batch->exec.layer_end;
+    const uint32_t first = batch->exec.layer_end;
 
+    if (planned->item_count == 0)
+        return false;
+    SL_ASSERT(planned->layer_first == first);
+    SL_ASSERT(planned->layer_end > first && planned->layer_end <= engine->layers);
     batch->partial = false;
     batch->copies.count = 0;
-    batch->exec.layer_first = batch->exec.layer_end;
-    batch->exec.layer_end += batch->layer_step < left ? batch->layer_step : left;
-    if (batch->exec.layer_end == engine->layers)
+    batch->exec.layer_first = first;
+    batch->exec.layer_end = planned->layer_end;
+    if (planned->layer_end == engine->layers)
         batch->exec.logit_row_count = batch->logits_later;
     sl_engine_count(&engine->stats.slices, 1);
-    /* On the plan's rung, unless that leaves prefill nothing: then where it was. */
-    if (sl_exec_lane_units(engine->caps, SL_LANE_PREFILL, rung) == 0)
-        rung = batch->rung;
-    return submit(engine, SL_LANE_PREFILL, rung);
+    return submit(engine, SL_LANE_PREFILL, usable_rung(engine, SL_LANE_PREFILL, rung));
 }
 
 /* --- the boundary ------------------------------------------------------------------------ */
@@ -308,8 +309,16 @@ static bool act(sl_engine *engine, uint64_t now_us)
     engine->rung = plan->rung;
     admitted = admit_all(engine, now_us);
     launched = launch(engine, SL_LANE_DECODE, &plan->decode, plan->rung);
-    launched |= launch(engine, SL_LANE_PREFILL, &plan->prefill, plan->rung);
+    if (engine->batch[SL_LANE_PREFILL].partial)
+        launched |= go_on(engine, &plan->prefill, plan->rung);
+    else
+        launched |= launch(engine, SL_LANE_PREFILL, &plan->prefill, plan->rung);
     return launched || admitted == 0;
+}
+
+static bool any_busy(const sl_engine *engine)
+{
+    return engine->batch[SL_LANE_PREFILL].busy || engine->batch[SL_LANE_DECODE].busy;
 }
 
 /* The scheduler leaves idle lanes idle although there is work.  Time may change its mind; if it
@@ -318,14 +327,14 @@ static void unstick(sl_engine *engine)
 {
     sl_engine_rec *rec;
 
-    if (!lane_free(engine, SL_LANE_PREFILL) || !lane_free(engine, SL_LANE_DECODE) ||
-        engine->running_count + engine->waiting_count == 0) {
+    if (any_busy(engine) || engine->running_count + engine->waiting_count == 0) {
         engine->stalls = 0;
         return;
     }
     if (++engine->stalls < SL_ENGINE_STALLS_MAX)
         return;
     engine->stalls = 1;
+    sl_engine_close_slice(engine);
     if (engine->running_count > 1) {
         sl_engine_preempt(engine, &engine->rec[engine->running[engine->running_count - 1]]);
         return;
@@ -338,7 +347,8 @@ void sl_engine_plan(sl_engine *engine, uint64_t now_us)
 {
     /* Every round but the last preempts, or admits, one sequence at least. */
     const uint32_t rounds_max = 2 * engine->options.seqs_max + 1;
-    const bool any_free = lane_free(engine, SL_LANE_PREFILL) || lane_free(engine, SL_LANE_DECODE);
+    const bool any_free =
+        !engine->batch[SL_LANE_PREFILL].busy || !engine->batch[SL_LANE_DECODE].busy;
     const bool any_work = engine->running_count + engine->waiting_count > 0;
 
     for (uint32_t i = 0; i < rounds_max && any_free && any_work; i++) {
@@ -346,7 +356,5 @@ void sl_engine_plan(sl_engine *engine, uint64_t now_us)
         if (act(engine, now_us))
             break;
     }
-    if (engine->batch[SL_LANE_PREFILL].partial)
-        (void)go_on(engine, engine->rung);
     unstick(engine);
 }

@@ -100,6 +100,30 @@ static bool abandoned(sl_engine *engine, const sl_engine_batch *batch)
     return true;
 }
 
+/* The rest of the layers is to be planned. */
+static void open_slice(sl_engine *engine, sl_engine_batch *batch)
+{
+    sl_sched_launch *open = &engine->open_slice;
+
+    batch->partial = true;
+    open->item_count = batch->item_count;
+    open->layer_first = batch->exec.layer_end;
+    open->layer_end = engine->layers;
+    for (uint32_t i = 0; i < batch->item_count; i++)
+        open->item[i] = (sl_sched_item){
+            .slot = batch->item[i], .tokens = batch->seq[i].row_count, .prefill = true};
+}
+
+void sl_engine_close_slice(sl_engine *engine)
+{
+    sl_engine_batch *batch = &engine->batch[SL_LANE_PREFILL];
+
+    if (!batch->partial)
+        return;
+    batch->partial = false;
+    release_items(engine, batch);
+}
+
 static void collect_batch(sl_engine *engine, sl_engine_batch *batch, sl_status status,
                           uint64_t now_us)
 {
@@ -112,9 +136,7 @@ static void collect_batch(sl_engine *engine, sl_engine_batch *batch, sl_status s
         return;
     }
     if (batch->exec.layer_end < engine->layers) {
-        batch->partial = !abandoned(engine, batch);
-        if (!batch->partial)
-            release_items(engine, batch);
+        open_slice(engine, batch);
         return;
     }
     release_items(engine, batch);
@@ -138,4 +160,7 @@ void sl_engine_collect(sl_engine *engine, uint64_t now_us)
             sl_engine_learn(engine, batch, busy_us);
         collect_batch(engine, batch, status, now_us);
     }
+    if (engine->batch[SL_LANE_PREFILL].partial &&
+        abandoned(engine, &engine->batch[SL_LANE_PREFILL]))
+        sl_engine_close_slice(engine);
 }

@@ -53,6 +53,8 @@ typedef struct sl_engine_rec {
     uint32_t generated;   /* tokens of the answer so far */
     uint32_t hit_tokens;  /* waiting: cached tokens at the last look, */
     uint32_t need_planes; /* and planes that admission would take */
+    uint32_t passed;      /* waiting: later arrivals that were admitted before it */
+    uint64_t rested_turn; /* preempted in this turn: not to be admitted again before the next */
     bool in_flight;       /* a submitted batch holds it */
     bool dirty;           /* in engine.dirty: tokens to announce */
     bool give_way;        /* to be preempted once its batch has ended */
@@ -63,11 +65,10 @@ typedef struct sl_engine_rec {
 /* One lane's batch, with room for the largest; reused. */
 typedef struct sl_engine_batch {
     bool busy;        /* submitted, not collected */
-    bool partial;     /* layers are left, the next part is not submitted yet */
+    bool partial;     /* ended, but layers are left: the open slice (prefill lane only) */
     bool copies_only; /* planes for forked sequences; the first `child_count` items are these */
     uint32_t child_count;
     uint32_t rung;
-    uint32_t layer_step;   /* layers of one part */
     uint32_t logits_later; /* rows to sample with the last part */
     sl_fence fence;
     sl_exec_batch exec;
@@ -122,6 +123,7 @@ struct sl_engine {
     uint32_t stalls; /* boundaries in a row at which nothing could be launched */
 
     sl_sched_view view;
+    sl_sched_launch open_slice; /* what is left of it, for the view */
     sl_sched_seq *view_waiting; /* [VIEW_WAITING] */
     sl_sched_seq *view_prefilling;
     sl_sched_seq *view_decoding;
@@ -192,5 +194,8 @@ void sl_engine_plan(sl_engine *engine, uint64_t now_us);
 void sl_engine_collect(sl_engine *engine, uint64_t now_us);
 /* A batch failed, at submit or later: its requests end. */
 void sl_engine_fail_batch(sl_engine *engine, sl_engine_batch *batch);
+/* Give the open slice up, if there is one: its prompts will be computed again from where they were.
+ */
+void sl_engine_close_slice(sl_engine *engine);
 
 #endif

@@ -31,6 +31,9 @@ void sl_engine_start_running(sl_engine *engine, sl_engine_rec *rec)
 {
     SL_ASSERT(rec->state == SL_REC_WAITING);
     SL_ASSERT(engine->free_seq_count > 0);
+    for (uint32_t i = 0; engine->waiting[i] != rec->handle.index; i++)
+        engine->rec[engine->waiting[i]].passed++;
+    rec->passed = 0;
     list_remove(engine->waiting, &engine->waiting_count, rec->handle.index);
     rec->state = SL_REC_PREFILL;
     rec->seq = engine->free_seq[--engine->free_seq_count];
@@ -143,6 +146,7 @@ void sl_engine_preempt(sl_engine *engine, sl_engine_rec *rec)
         return;
     }
     rec->slot->times.preemptions++;
+    rec->rested_turn = engine->turns;
     sl_engine_stop_running(engine, rec);
 }
 

@@ -49,6 +49,9 @@ void sl_engine_learn(sl_engine *engine, const sl_engine_batch *batch, uint32_t b
             blend(&engine->costs.step_us[batch->rung][bucket_of(batch->decode_count)], busy_us);
         return;
     }
+    if (batch->fence.lane == SL_LANE_DECODE &&
+        engine->caps->rung[batch->rung].decode_units < engine->caps->units)
+        return;
     if (batch->decode_count > 0) {
         /* A mixed step: what the decodes would have taken alone is not the prompt's. */
         const double decode_us = step_us(engine, batch->rung, batch->decode_count);
@@ -57,7 +60,8 @@ void sl_engine_learn(sl_engine *engine, const sl_engine_batch *batch, uint32_t b
             return;
         left_us -= decode_us;
     }
-    blend(&engine->costs.token_ns[batch->rung],
+    /* Prompts in a step on all units teach the same as slices on all units. */
+    blend(&engine->costs.token_ns[batch->fence.lane == SL_LANE_DECODE ? 0 : batch->rung],
           left_us * 1000.0 * engine->layers / layers / batch->prefill_tokens);
 }
 
@@ -135,6 +139,7 @@ static void see_waiting(sl_engine *engine, const sl_engine_rec *rec, const sl_en
         .prompt_left = total - hit,
         .planes_short = need,
         .arrival_us = rec->slot->times.submitted_us,
+        .passed = rec->passed,
     };
 }
 
@@ -157,7 +162,7 @@ static void see_all_waiting(sl_engine *engine)
         const sl_engine_rec *rec = &engine->rec[engine->waiting[i]];
         sl_engine_rec *parent;
 
-        if (!sl_engine_fork_held(engine, rec, &parent))
+        if (rec->rested_turn != engine->turns && !sl_engine_fork_held(engine, rec, &parent))
             see_waiting(engine, rec, parent);
     }
     probe_one(engine, i);
@@ -202,7 +207,8 @@ void sl_engine_fill_view(sl_engine *engine, uint64_t now_us)
     sl_kvcache_get_stats(engine->cache, &cache);
     view->planes_free = cache.planes_free + cache.planes_evictable;
     for (int lane = 0; lane < SL_LANE_COUNT; lane++)
-        view->lane_busy[lane] = engine->batch[lane].busy || engine->batch[lane].partial;
+        view->lane_busy[lane] = engine->batch[lane].busy;
+    view->open_slice = engine->batch[SL_LANE_PREFILL].partial ? &engine->open_slice : NULL;
     view->state = engine->state;
     view->rung_now = engine->rung;
     fill_costs(engine, &view->costs);

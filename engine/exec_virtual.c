@@ -83,18 +83,26 @@ static uint64_t chain_next(uint64_t chain, uint32_t token)
     return sl_mix64_pair(chain, token);
 }
 
-static uint32_t token_of(uint64_t chain, uint32_t vocab)
+static uint32_t token_of(uint64_t chain, uint32_t vocab, uint64_t seed)
 {
-    return (uint32_t)(((unsigned __int128)sl_mix64(chain) * vocab) >> 64);
+    const uint64_t hash = seed == 0 ? sl_mix64(chain) : sl_mix64_pair(chain, seed);
+
+    return (uint32_t)(((unsigned __int128)hash * vocab) >> 64);
 }
 
-uint32_t sl_exec_virtual_token(const uint32_t *history, uint32_t count, uint32_t vocab)
+uint32_t sl_exec_virtual_seeded_token(const uint32_t *history, uint32_t count, uint32_t vocab,
+                                      uint64_t seed)
 {
     uint64_t chain = CHAIN_START;
 
     for (uint32_t i = 0; i < count; i++)
         chain = chain_next(chain, history[i]);
-    return token_of(chain, vocab);
+    return token_of(chain, vocab, seed);
+}
+
+uint32_t sl_exec_virtual_token(const uint32_t *history, uint32_t count, uint32_t vocab)
+{
+    return sl_exec_virtual_seeded_token(history, count, vocab, 0);
 }
 
 static plane_note *note_at(virtual_exec *x, const sl_kv_page *pages, uint32_t block, bool is_value)
@@ -260,10 +268,13 @@ static sl_status compute(virtual_exec *x, const job *j)
         status = compute_seq(x, batch, &batch->seq[i]);
     for (uint32_t i = 0; i < batch->logit_row_count && status == SL_OK; i++) {
         const uint64_t chain = x->row_hash[batch->logit_row[i]];
+        const sl_sampler *sampler = batch->sampler == NULL ? NULL : batch->sampler[i];
         sl_sample *sample = &batch->sample[i];
 
         memset(sample, 0, sizeof(*sample));
-        sample->token = token_of(chain, x->options.vocab);
+        sample->token =
+            token_of(chain, x->options.vocab,
+                     sampler == NULL || sampler->params == NULL ? 0 : sampler->params->seed);
         sample->logprob = -(float)(sl_mix64_pair(chain, 1) >> 40) * 0x1.0p-20f;
     }
     return status;

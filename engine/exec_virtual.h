@@ -2,8 +2,9 @@
  *
  * Time: a batch takes what `cost` says, with seeded noise; the clock moves only in wait.  Tokens:
  * each plane remembers which tokens were written into it, and after which; a sampled token is a
- * hash of the whole history as read back through the page table, so that any wrong page changes
- * the output.  Two lanes run at the same virtual time, slowed by `contention`.
+ * hash of the whole history as read back through the page table (and of the request's seed, so
+ * that forks go different ways), so that any wrong page changes the output.  Two lanes run at the
+ * same virtual time, slowed by `contention`.
  *
  * Speed on a part f of the units: prompts run at 1 - (1 - f)^2, decode steps at 1 - (1 - f)^4 of
  * the full rate: shapes fitted by eye to curves published for large GPUs (prompts need units,
@@ -50,7 +51,10 @@ uint64_t sl_exec_virtual_next_us(sl_exec *exec);
  * on where no batch had ended.  0 unless the caller is wrong. */
 uint64_t sl_exec_virtual_faults(sl_exec *exec);
 
-/* What a sequence with this history gives next: the oracle of tests. */
+/* What a sequence with this history gives next: the oracle of tests.  `seed` is that of the
+ * request's sampling parameters; 0 (or no sampler): plain. */
 uint32_t sl_exec_virtual_token(const uint32_t *history, uint32_t count, uint32_t vocab);
+uint32_t sl_exec_virtual_seeded_token(const uint32_t *history, uint32_t count, uint32_t vocab,
+                                      uint64_t seed);
 
 #endif

@@ -118,19 +118,26 @@ static sl_status merge_bytes(sl_encode *e, sl_str word)
     const sl_tokenizer *t = e->t;
     sl_merge_space *space = &e->space;
     sl_status status = SL_OK;
+    uint32_t parts = 0;
 
     if (!sl_merge_reserve(space, word.len))
         return no_memory(e, word.len);
-    for (uint32_t i = 0; i < word.len; i++) {
-        space->part[i].start = i;
-        space->part[i].len = 1;
-        space->part[i].id = t->byte[(uint8_t)word.data[i]];
+    /* A byte that the vocabulary lacks is left out: its neighbours become neighbours. */
+    for (size_t i = 0; i < word.len; i++) {
+        const uint32_t id = t->byte[(uint8_t)word.data[i]];
+
+        if (id != SL_TOKEN_NONE) {
+            space->part[parts].start = (uint32_t)i;
+            space->part[parts].len = 1;
+            space->part[parts++].id = id;
+        }
     }
-    space->part_count = (uint32_t)word.len;
+    if (parts == 0)
+        return SL_OK;
+    space->part_count = parts;
     sl_merge(space, t, word.data, find_pair);
     for (uint32_t i = 0; i != SL_TOKEN_NONE && status == SL_OK; i = space->part[i].next)
-        if (space->part[i].id != SL_TOKEN_NONE) /* else the vocabulary lacks the byte */
-            status = sl_encode_push(e, space->part[i].id);
+        status = sl_encode_push(e, space->part[i].id);
     return status;
 }
 

@@ -16,6 +16,12 @@
 
 static _Thread_local sl_json_budget *thread_budget;
 
+/* With the word that the allocator keeps in front of it. */
+static size_t cost_bytes(void *p)
+{
+    return malloc_usable_size(p) + sizeof(size_t);
+}
+
 static void *budget_malloc(size_t bytes)
 {
     sl_json_budget *b = thread_budget;
@@ -32,9 +38,9 @@ static void *budget_malloc(size_t bytes)
         b->failed = true;
         return NULL;
     }
-    b->used_bytes += malloc_usable_size(p);
+    b->used_bytes += cost_bytes(p);
     if (b->used_bytes > b->limit_bytes) { /* by rounding up only */
-        b->used_bytes -= malloc_usable_size(p);
+        b->used_bytes -= cost_bytes(p);
         b->exceeded = true;
         sl_free(p);
         return NULL;
@@ -47,7 +53,7 @@ static void budget_free(void *p)
     sl_json_budget *b = thread_budget;
 
     if (b != NULL && p != NULL) {
-        const size_t bytes = malloc_usable_size(p);
+        const size_t bytes = cost_bytes(p);
 
         b->used_bytes -= bytes < b->used_bytes ? bytes : b->used_bytes;
     }
@@ -127,12 +133,17 @@ sl_status sl_json_load(const sl_json_budget *budget, const char *text, size_t le
     json_error_t error = {0};
     json_t *root;
 
+    if (len == 0)
+        return sl_fail_param(err, SL_EFORMAT, NULL, code, "the body is empty");
     if (len > SL_JSON_MEMORY_MAX)
         return sl_fail_param(err, SL_EFORMAT, NULL, code, "the JSON is too large");
     if (!depth_fits(text, len))
         return sl_fail_param(err, SL_EFORMAT, NULL, code, "the JSON is nested deeper than %d",
                              SL_JSON_DEPTH_MAX);
-    root = json_loadb(len > 0 ? text : "", len, JSON_REJECT_DUPLICATES, &error);
+    /* jansson drops a NUL that follows a number: another reader would see another text. */
+    if (memchr(text, '\0', len) != NULL)
+        return sl_fail_param(err, SL_EFORMAT, NULL, code, "the JSON holds a NUL character");
+    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (root == NULL && budget->exceeded)
         return sl_fail_param(err, SL_EFORMAT, NULL, code,
                              "the JSON takes more than %zu MiB of memory to read",

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Write tests/model/data/tokenizer_texts.txt and tokenizer_ids_<model>.txt.
+"""Write the data of the tokenizer's tests: texts, small vocabularies, and the ids they must give.
 
-The texts are generated (seeded); the ids come from tokenizers that nobody here wrote, built from
-the vocabulary, merges and scores in the model's own GGUF file:
+The texts (tokenizer_texts.txt) are generated, seeded.  The ids come from tokenizers that nobody here
+wrote: PyPI `tokenizers`, with the normaliser and the pre-tokenizers that the model's tokenizer.json
+states, and PyPI `sentencepiece`, with a model proto filled in.
 
-  smollm2, qwen2   PyPI `tokenizers`, with the normaliser and pre-tokenizers of their tokenizer.json
-  gemma3           PyPI `sentencepiece`, a model proto filled from the file
+  tokenizer_ids_<model>.txt     ids by the vocabulary in the model's own GGUF file
+  tokenizer_small_merges.txt    a small byte-level vocabulary, trained on the texts without cutting
+                                them into words first, so that a word cut wrongly shows in the ids
+  tokenizer_small_pieces.txt    a small SentencePiece vocabulary: score, type, text
+  tokenizer_small_crc.txt       CRC-32 of the ids (4 bytes each, little-endian) by the small
+                                vocabularies: one column for each of SMALL
 
     pip install tokenizers sentencepiece protobuf gguf
     python3 tests/model/make_tokenizer_cases.py [MODELS_DIR]       (default: the cache's models)
@@ -18,7 +23,7 @@ What the references cannot say is defined here, as in model/tokenizer.h: neither
 UTF-8, so a text is cut at its invalid bytes, the parts between are given to the reference one by
 one, and each invalid byte is the token of that byte (or nothing, where the vocabulary lacks it).
 
-Format of the texts: one a line; `U` user text or `T` template text (control tokens count), `*N` if
+Format of the texts (and of a piece's text): one a line; `U` user text or `T` template text (control tokens count), `*N` if
 what follows is repeated N times, a space, the text.  In it \\n \\r \\t \\\\ and \\xNN (a byte).
 Format of the ids: one line for each text, decimal; `a,b*N` for a run of N times a b.
 """
@@ -29,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.join(HERE, "data")
@@ -131,10 +137,11 @@ ODD = [
     "<table><tr><td>x</td></tr></table>", "<h1>T</h1>\n<p>x</p>", "<b>bold</b><i>it</i>", "</a", "<a", "<code> x </code>", "<start_of_image>", ">\u2581</", "a> </b> </c>", "x> </", "<div> </div>",
     "Ġ", "Ċ", "Ġthe", "ĠĠ", "Ã©", "Â ", "ġ", "Ń",
     "\U00050000", "\U000e0001", "\U000f0000", "\U0010ffff", "\ue000", "\ufffd", "\uffff", "\ufdd0", "\U0001fae8",
+    "a\U000423d9b", "\U0004bc9e", "x\U000650dfy", "a\x04b", "th\x06e", "\x13\x14in",
 ]
 
 MARKS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|fim_prefix|>", "<tool_call>", "</tool_call>", "<repo_name>", "<file_sep>", "<start_of_turn>", "<end_of_turn>",
-         "<bos>", "<eos>", "<unused10>", "<unused1>", "<|vision_start|>", "<jupyter_code>"]
+         "<bos>", "<eos>", "<s>", "</s>", "<unused10>", "<unused1>", "<|vision_start|>", "<jupyter_code>"]
 
 INVALID = [
     b"\xff", b"\xfe\xff", b"\x80", b"\xbf\xbf", b"\xc0\xaf", b"\xc1\xbf", b"\xc3", b"\xc3(", b"\xe2\x82", b"\xe2(\xa1", b"\xe2\x28\xa1 x", b"\xf0\x9f\x98", b"\xf0\x9f", b"\xf0",
@@ -182,7 +189,7 @@ def random_texts(rng):
             return rng.choice([w.upper(), w.capitalize(), w + rng.choice(english).capitalize(), w + "_" + rng.choice(english)])
         return "".join(chr(rng.choice(assigned)) for _ in range(rng.randrange(1, 3)))
 
-    for _ in range(900):
+    for _ in range(650):
         yield "".join(unit() + rng.choice(spaces) for _ in range(rng.randrange(1, 7)))
     for _ in range(250):  # any characters at all
         yield "".join(chr(rng.choice(assigned)) for _ in range(rng.randrange(1, 6)))
@@ -232,7 +239,7 @@ def make_texts():
                 add("marks", form % mark, 1, template)
         add("marks", "<|im_start|>system\nYou are terse.<|im_end|>\n<|im_start|>user\nHi  <|im_end|>\n<|im_start|>assistant\n", 1, template)
         add("marks", "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", 1, template)
-        for _ in range(100):
+        for _ in range(80):
             add("marks", "".join(rng.choice([rng.choice(MARKS), rng.choice(MARKS)[:-1], " ", "\n", "user", "e\u0301", "  x", "漢", "'s", "12"]) for _ in range(rng.randrange(2, 8))), 1, template)
     return out
 
@@ -285,6 +292,14 @@ def read_vocab(path):
     return {name: array(name) for name in ("tokens", "token_type", "merges", "scores")}
 
 
+def byte_alphabet():
+    """How byte-level BPE writes a byte."""
+    printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    text = {b: chr(b) for b in printable}
+    text.update({b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in printable)})
+    return text
+
+
 class Reference:
     """Cuts at invalid bytes; the rest is the subclass's."""
 
@@ -306,16 +321,16 @@ class Reference:
 
 
 class BytesReference(Reference):
-    def __init__(self, vocab, nfc, pre_tokenizers):
+    def __init__(self, vocab, nfc, pre_tokenizers, ignore_merges=False):
         from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers as pt
         kind = vocab["token_type"]
         # The added tokens are in the vocabulary too (no merge makes them): they keep their ids.
         ids = {t: i for i, t in enumerate(vocab["tokens"]) if kind[i] in (1, 3, 4)}
         merges = [tuple(m.split(" ")) for m in vocab["merges"]]
-        t = Tokenizer(models.BPE(vocab=ids, merges=merges))
+        t = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=ignore_merges))
         if nfc:
             t.normalizer = normalizers.NFC()
-        t.pre_tokenizer = pt.Sequence(pre_tokenizers(pt))
+        t.pre_tokenizer = pt.Sequence(pre_tokenizers)
         for i, s in enumerate(vocab["tokens"]):
             if kind[i] == 3:
                 t.add_special_tokens([AddedToken(s, special=True, normalized=False)])
@@ -324,10 +339,7 @@ class BytesReference(Reference):
         assert all(t.token_to_id(s) == i for s, i in ids.items())
         self.tokenizer = t
         self.ids = ids
-        printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-        others = [b for b in range(256) if b not in printable]
-        self.byte_text = {b: chr(b) for b in printable}
-        self.byte_text.update({b: chr(256 + i) for i, b in enumerate(others)})
+        self.byte_text = byte_alphabet()
 
     def encode_valid(self, text, template):
         self.tokenizer.encode_special_tokens = not template
@@ -339,7 +351,7 @@ class BytesReference(Reference):
 
 
 class PiecesReference(Reference):
-    def __init__(self, vocab):
+    def __init__(self, vocab, prefix=False, fallback=True):
         import sentencepiece
         from sentencepiece import sentencepiece_model_pb2 as proto
         m = proto.ModelProto()
@@ -350,18 +362,20 @@ class PiecesReference(Reference):
             piece.score = score
             piece.type = 2 if token == "<unk>" else kind[i]
         m.trainer_spec.model_type = 2  # BPE
-        m.trainer_spec.byte_fallback = True
-        m.trainer_spec.unk_id = vocab["tokens"].index("<unk>")
-        m.trainer_spec.bos_id = vocab["tokens"].index("<bos>")
-        m.trainer_spec.eos_id = vocab["tokens"].index("<eos>")
-        m.trainer_spec.pad_id = vocab["tokens"].index("<pad>")
+        m.trainer_spec.byte_fallback = fallback
+        for name in ("unk", "bos", "eos", "pad"):
+            text = "<%s>" % name
+            setattr(m.trainer_spec, name + "_id", vocab["tokens"].index(text) if text in vocab["tokens"] else -1)
         m.normalizer_spec.name = "identity"
-        m.normalizer_spec.add_dummy_prefix = False
+        m.normalizer_spec.add_dummy_prefix = prefix
         m.normalizer_spec.remove_extra_whitespaces = False
         m.normalizer_spec.escape_whitespaces = True
         self.sp = sentencepiece.SentencePieceProcessor()
         self.sp.LoadFromSerializedProto(m.SerializeToString())
         control = sorted((t for i, t in enumerate(vocab["tokens"]) if kind[i] == 3), key=len, reverse=True)
+        self.vocab = vocab
+        self.prefix = prefix
+        self.fallback = fallback
         self.control = re.compile("(" + "|".join(map(re.escape, control)) + ")")
         self.ids = {t: i for i, t in enumerate(vocab["tokens"])}
 
@@ -377,19 +391,124 @@ class PiecesReference(Reference):
         return ids
 
     def encode_byte(self, byte):
-        return [self.ids["<0x%02X>" % byte]]
+        return [self.ids["<0x%02X>" % byte if self.fallback else "<unk>"]]
+
+    def encode(self, data, template):
+        """Invalid bytes: the prefix comes once, and neighbouring unknown tokens are one."""
+        try:
+            return self.encode_valid(data.decode(), template)
+        except UnicodeDecodeError:
+            assert not template
+        if self.prefix:
+            plain = PiecesReference(self.vocab, False, self.fallback)
+            return plain.encode(" ".encode() + data, template)
+        ids = super().encode(data, template)
+        unk = self.ids["<unk>"]
+        return [i for n, i in enumerate(ids) if self.fallback or i != unk or n == 0 or ids[n - 1] != unk]
 
 
-QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = LLAMA3.replace("{1,3}", "")
+
+
+def bytes_reference(pre, vocab):
+    from tokenizers import Regex, pre_tokenizers as pt
+    gpt2 = pt.ByteLevel(add_prefix_space=False, use_regex=True)
+    whole = pt.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = lambda pattern: pt.Split(Regex(pattern), behavior="isolated", invert=False)
+    steps = {
+        "gpt-2": [gpt2],
+        "smollm": [pt.Digits(individual_digits=True), gpt2],
+        "llama-bpe": [split(LLAMA3), whole],
+        "smaug-bpe": [split(LLAMA3), whole],
+        "qwen2": [split(QWEN2), whole],
+    }[pre]
+    return BytesReference(vocab, pre == "qwen2", steps, ignore_merges=pre == "llama-bpe")
 
 
 def make_reference(name, vocab):
-    if name == "smollm2":
-        return BytesReference(vocab, False, lambda pt: [pt.Digits(individual_digits=True), pt.ByteLevel(add_prefix_space=False, use_regex=True)])
-    if name == "qwen2":
-        from tokenizers import Regex
-        return BytesReference(vocab, True, lambda pt: [pt.Split(Regex(QWEN2), behavior="isolated", invert=False), pt.ByteLevel(add_prefix_space=False, use_regex=False)])
-    return PiecesReference(vocab)
+    if name == "gemma3":
+        return PiecesReference(vocab)
+    return bytes_reference({"smollm2": "smollm"}.get(name, name), vocab)
+
+
+# --- small vocabularies --------------------------------------------------------------------------
+
+def train(sequences, count):
+    """Byte-pair merges of the most frequent neighbours, the first of equals."""
+    merges = []
+    sequences = [list(s) for s in sequences]
+    while len(merges) < count:
+        pairs = {}
+        for s in sequences:
+            for pair in zip(s, s[1:]):
+                pairs[pair] = pairs.get(pair, 0) + 1
+        best = max(pairs, key=lambda p: (pairs[p], p))
+        merges.append(best)
+        joined = best[0] + best[1]
+        for s in sequences:
+            i = 0
+            while i + 1 < len(s):
+                if s[i] == best[0] and s[i + 1] == best[1]:
+                    s[i:i + 2] = [joined]
+                i += 1
+    return merges
+
+
+def sample(texts):
+    """What the small vocabularies are trained on: some valid texts, and numbers."""
+    out = [data.decode() for kind, template, repeat, data in texts if kind in ("odd", "sentence", "code", "random")][::4]
+    return out + ["12 123 1234 2024 1999 100", "IT'S it's I'LL i'll DON'T", "x\n\n\ny", "word  word   word"] * 6
+
+
+def small_merges(texts):
+    byte_text = byte_alphabet()
+    return train([[byte_text[b] for b in s.encode()] for s in sample(texts)], 600)
+
+
+def small_pieces(texts):
+    """(score, type, text): characters seen often, merges with scores that are often equal, some of
+    them unused, and some user-defined tokens."""
+    sequences = [s.replace(" ", "\u2581") for s in sample(texts)]
+    counts = {}
+    for s in sequences:
+        for c in s:
+            counts[c] = counts.get(c, 0) + 1
+    chars = sorted(c for c in counts if counts[c] >= 4)
+    merges = []
+    for a, b in train(sequences, 500):
+        if a + b not in merges:
+            merges.append(a + b)
+    user = ["\n\n", "\n\n\n", "\u2581\u2581", "<td>", "'s", "\u2581the\u2581"]
+    merges = [m for m in merges if m not in user]
+    out = [(0.0, 2, "<unk>"), (0.0, 3, "<s>"), (0.0, 3, "</s>")]
+    out += [(0.0, 6, "<0x%02X>" % b) for b in range(256)]
+    out += [(-500.0, 4, u) for u in user]
+    out += [(-1.0 - i // 3, 5 if i % 7 == 3 else 1, m) for i, m in enumerate(merges)]
+    out += [(-1000.0 - i, 5 if i % 11 == 5 else 1, c) for i, c in enumerate(chars)]
+    return out
+
+
+SMALL = ["gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2", "pieces", "pieces-prefix", "pieces-unknown"]
+
+
+def small_reference(name, merges, pieces):
+    if not name.startswith("pieces"):
+        byte_text = byte_alphabet()
+        tokens = ["<|endoftext|>", "<|im_start|>", "<tool_call>"] + [byte_text[b] for b in range(256)]
+        for a, b in merges:
+            if a + b not in tokens:
+                tokens.append(a + b)
+        kind = [3, 3, 4] + [1] * (len(tokens) - 3)
+        return bytes_reference(name, {"tokens": tokens, "token_type": kind, "merges": [a + " " + b for a, b in merges]})
+    # With a prefix there are no user-defined tokens, without byte tokens there are unknown ones.
+    drop = {"pieces": (), "pieces-prefix": (4,), "pieces-unknown": (6,)}[name]
+    vocab = {"tokens": [p for _, _, p in pieces], "scores": [s for s, _, _ in pieces], "token_type": [1 if t in drop else t for _, t, _ in pieces]}
+    return PiecesReference(vocab, prefix=name == "pieces-prefix", fallback=name != "pieces-unknown")
+
+
+def crc(ids):
+    return "%08x" % zlib.crc32(b"".join(i.to_bytes(4, "little") for i in ids))
 
 
 def ask_peer(binary, model, data, template):
@@ -420,6 +539,20 @@ def runs(ids):
     return " ".join(out)
 
 
+def write_small(texts):
+    merges, pieces = small_merges(texts), small_pieces(texts)
+    with open(os.path.join(DATA, "tokenizer_small_merges.txt"), "w", newline="\n") as f:
+        for a, b in merges:
+            f.write("%s %s\n" % (a, b))
+    with open(os.path.join(DATA, "tokenizer_small_pieces.txt"), "w", newline="\n") as f:
+        for score, kind, piece in pieces:
+            f.write("%g %d %s\n" % (score, kind, escape(piece.encode())))
+    references = [small_reference(name, merges, pieces) for name in SMALL]
+    with open(os.path.join(DATA, "tokenizer_small_crc.txt"), "w", newline="\n") as f:
+        for _, template, repeat, data in texts:
+            f.write(" ".join(crc(r.encode(data * repeat, template)) for r in references) + "\n")
+
+
 def main():
     args = sys.argv[1:]
     peer = None
@@ -433,6 +566,7 @@ def main():
         with open(os.path.join(DATA, "tokenizer_texts.txt"), "w", newline="\n") as f:
             for _, template, repeat, data in texts:
                 f.write(("T" if template else "U") + ("" if repeat == 1 else "*%d" % repeat) + " " + escape(data) + "\n")
+        write_small(texts)
     for name, file in MODELS.items():
         path = os.path.join(folder, file)
         reference = make_reference(name, read_vocab(path))

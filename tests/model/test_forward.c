@@ -391,13 +391,14 @@ static void a_window_changes_what_lies_beyond_it(void **state)
  * percent of the spread of the logits.  (How well exactly, on real models: tests/vectors.) */
 static void cpu_is_near_ref(void **state)
 {
-    float *ref = logits_for(TOKENS);
-    float *cpu = logits_for(TOKENS);
+    float *ref, *cpu;
     fixture f;
     (void)state;
 
     if (sl_ops_cpu(NULL) == NULL)
         skip();
+    ref = logits_for(TOKENS);
+    cpu = logits_for(TOKENS);
     for (uint32_t i = 1; i < REF_SETUPS; i++) {
         setup fast = setups[i];
         double error = 0.0, spread = 0.0;

@@ -4,11 +4,13 @@
 # Run by hand; needs llama.cpp's llama-quantize and llama-perplexity, and disk for what it makes
 # (about 15 GB for all four models).  What exists already is kept.
 #
-#   make.sh [smollm2 | gemma3 | qwen05 | qwen15 ...]      default: all four
+#   make.sh [tiny | smollm2 | gemma3 | qwen05 | qwen15 ...]      default: all
 #
 #   LLAMA_BIN       where the two programs are
 #   VECTORS_CACHE   where the big files go
 #   THREADS         for them (default 1)
+#   BUILD           sluice's build folder (default build): the comparison program there writes the
+#                   golden files beside this script anew
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,6 +18,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 bin=${LLAMA_BIN:-$cache/peers/llama-build/bin}
 out=${VECTORS_CACHE:-$cache/vectors}
 threads=${THREADS:-1}
+build=${BUILD:-$here/../../build}
 mkdir -p "$out"
 
 # The long text is read only so far as one context goes; the tool wants two contexts of it.
@@ -41,6 +44,20 @@ peer() {
         --kl-divergence --kl-divergence-base "$out/$1-ctx$3.base" >"$base.txt" 2>&1
 }
 
+# golden NAME CONTEXT: the small file for the tests.
+golden() {
+    "$build/tests/vectors/sluice_kl" "$out/$1-ctx$2.base" --golden 16 >"$out/$1.golden"
+    cp "$out/$1.golden" "$here/$1.golden"
+}
+
+# tiny ARCH: a tiny random model, in fp32 as it is.
+tiny() {
+    "$build/tests/support/sluice_tiny_model" "$1" "$out/tiny-$1-f32.gguf" F32 2048
+    rm -f "$out/tiny-$1-ctx256.base"
+    reference "tiny-$1" 256 1 "$here/text.txt"
+    golden "tiny-$1" 256
+}
+
 # model NAME FILE [LONG_CONTEXT]
 model() {
     file=$cache/models/$2
@@ -48,6 +65,8 @@ model() {
         nice "$bin/llama-quantize" --allow-requantize "$file" "$out/$1-f32.gguf.part" F32 "$threads"
         mv "$out/$1-f32.gguf.part" "$out/$1-f32.gguf"
     fi
+    reference "$1" 64 1 "$here/text.txt"
+    golden "$1" 64
     reference "$1" 512 8 "$here/text.txt"
     peer "$1" "$file" 512 8 "$here/text.txt"
     if [ $# -gt 2 ]; then
@@ -56,9 +75,10 @@ model() {
     fi
 }
 
-[ $# -gt 0 ] || set -- smollm2 gemma3 qwen05 qwen15
+[ $# -gt 0 ] || set -- tiny smollm2 gemma3 qwen05 qwen15
 for name in "$@"; do
     case $name in
+    tiny) for arch in llama qwen2 qwen3 gemma3; do tiny $arch; done ;;
     smollm2) model smollm2 SmolLM2-135M-Instruct.Q4_1.gguf 4096 ;;
     gemma3) model gemma3 gemma-3-270m-q4_k_m.gguf 2048 ;;
     qwen05) model qwen05 qwen2.5-coder-0.5b-instruct.gguf ;;
