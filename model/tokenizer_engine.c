@@ -174,11 +174,14 @@ static sl_status encode_run(sl_encode *e, sl_str run)
 
         if (status != SL_OK)
             return status;
-        end = bounded_end(run, pos, end);
-        status = encode_bytes_word(e, (sl_str){run.data + pos, end - pos});
-        if (status != SL_OK)
-            return status;
-        pos = end;
+        while (pos < end) {
+            const size_t cut = bounded_end(run, pos, end);
+
+            status = encode_bytes_word(e, (sl_str){run.data + pos, cut - pos});
+            if (status != SL_OK)
+                return status;
+            pos = cut;
+        }
     }
     return SL_OK;
 }
@@ -352,12 +355,16 @@ sl_status sl_encode_piece_segment(sl_encode *e, sl_str text)
         text = (sl_str){copy, text.len + 3};
     }
     while (pos < text.len) {
-        const size_t end = bounded_end(text, pos, piece_word_end(e->t, text, pos));
-        const sl_status status = encode_piece_word(e, (sl_str){text.data + pos, end - pos});
+        const size_t end = piece_word_end(e->t, text, pos);
 
-        if (status != SL_OK)
-            return status;
-        pos = end;
+        while (pos < end) {
+            const size_t cut = bounded_end(text, pos, end);
+            const sl_status status = encode_piece_word(e, (sl_str){text.data + pos, cut - pos});
+
+            if (status != SL_OK)
+                return status;
+            pos = cut;
+        }
     }
     return SL_OK;
 }

@@ -2,8 +2,9 @@
  *
  * A word is a chain of parts.  Of all neighbours that may be one, the pair with the best priority
  * is joined, the leftmost of equals, until no pair is left.  Candidates wait in a binary heap; a
- * join makes at most two new ones and leaves stale ones behind, which are told by their length:
- * parts only grow, and a part that was swallowed has length 0.  So n parts take O(n log n).
+ * join makes at most two new ones and leaves stale ones behind, which are told by their length: a
+ * part only grows, until the one to its left swallows it and its length is 0; so if the left one
+ * still is there, the sum is the old one only if both are as they were.  n parts take O(n log n).
  *
  * How many wait at once: n - 1 at the start; each join takes one out and puts two in, at most
  * n - 1 times: never more than 2n. */
@@ -136,7 +137,7 @@ void sl_merge(sl_merge_space *space, const sl_tokenizer *t, const char *word, sl
         const uint32_t left = (uint32_t)c.order;
         sl_part *l = &part[left], *r = &part[c.right];
 
-        if (l->len == 0 || r->len == 0 || l->len + r->len != c.len)
+        if (l->len == 0 || l->len + r->len != c.len)
             continue;
         join(space, l, r, c.id);
         if (l->next != SL_TOKEN_NONE) {

@@ -2,6 +2,7 @@
  *
  * What a field is allowed to be stands in its row.  Null is the same as absent, for every field:
  * typed clients send all their members. */
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

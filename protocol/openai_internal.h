@@ -3,12 +3,13 @@
 #ifndef SL_PROTOCOL_OPENAI_INTERNAL_H
 #define SL_PROTOCOL_OPENAI_INTERNAL_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "protocol/openai.h"
+
+typedef struct json_t json_t; /* jansson's; its header is for .c files only */
 
 /* --- openai_json.c ------------------------------------------------------------------------- */
 
@@ -125,10 +126,8 @@ SL_MUST_CHECK sl_status sl_fields_read_ids(sl_field_reader *r, const char *param
                                            const json_t *array, const uint32_t **out,
                                            size_t *count);
 
-static inline bool sl_json_absent(const json_t *value)
-{
-    return value == NULL || json_is_null(value);
-}
+/* Missing, or null: the same for every field. */
+bool sl_json_absent(const json_t *value);
 
 /* Everything of one request while it is read. */
 typedef struct sl_api_reading {

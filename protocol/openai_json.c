@@ -3,7 +3,7 @@
  * jansson takes its memory through hooks that are set once, before main: they serve every user of
  * jansson in the process, and charge the budget of the calling thread, if it has one.  What a block
  * costs is asked from the C library, so that blocks need no header and may be freed by anyone. */
-#include <float.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <math.h>
 #include <stdio.h>
@@ -160,6 +160,11 @@ sl_status sl_json_load(const sl_json_budget *budget, const char *text, size_t le
     }
     *out = root;
     return SL_OK;
+}
+
+bool sl_json_absent(const json_t *value)
+{
+    return value == NULL || json_is_null(value);
 }
 
 void sl_json_add_compact(sl_buf *out, const char *text, size_t n)

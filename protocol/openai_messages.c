@@ -6,6 +6,7 @@
  * tool or a function is "", but is left out beside tool_calls, because templates ask whether it is
  * there; arguments of calls become objects where they are the text of one ("" is {}), with their
  * numbers as written.  The older function_call of an assistant becomes tool_calls. */
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -7,7 +7,7 @@
  * Ranges are OpenAI's and vLLM's, or narrower where a limit of ours is (n, stop, logit_bias).  A
  * field whose effect a client would miss is refused, unless its value asks for nothing; one that
  * only describes the request (user, metadata ...) is ignored. */
-#include <stdio.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "protocol/openai_internal.h"

@@ -1,7 +1,7 @@
 /* protocol/openai_values.c - readers of the fields that are more than one scalar.
  *
  * Each is called by the table (openai_table.c) with a value that is neither absent nor null. */
-#include <stdio.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "protocol/openai_internal.h"

@@ -3,7 +3,6 @@
  * The shapes are those of OpenAI's schema.  Every text goes through sl_buf_add_json, so that the
  * output is JSON and UTF-8 whatever the model says. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "base/rng.h"
 #include "model/model.h"
 #include "tests/support/rig.h"
 #include "tests/support/tiny_gguf.h"
@@ -339,6 +340,50 @@ static void rope_factors_must_be_sane(void **state)
     sl_buf_done(&file);
 }
 
+/* --- hostile files ------------------------------------------------------------------------ */
+
+/* Whatever a damaged directory says, planning and loading end in an answer.  (The sanitizers see
+ * what else they might do.) */
+static void damaged_files_get_an_answer(void **state)
+{
+    sl_rng rng = {.seed = 11};
+    uint32_t loaded = 0, refused = 0;
+    (void)state;
+
+    for (uint32_t i = 0; i < ARCHS; i++) {
+        const sl_tiny_options o = sl_tiny_defaults(archs[i]);
+        const char *last;
+        size_t directory;
+        sl_buf file;
+
+        make_file(&o, &file);
+        last = memmem(file.data, file.len, "output_norm.weight", 18);
+        assert_non_null(last);
+        directory = (size_t)(last - file.data) + 40;
+        for (uint32_t n = 0; n < 1500; n++) {
+            const size_t at = sl_rng_below(&rng, directory);
+            const uint8_t bit = (uint8_t)(1u << sl_rng_below(&rng, 8));
+            sl_model_load_args args = {.ops = sl_ops_ref(), .threads = 1};
+            sl_model *model = NULL;
+            sl_gguf *g = NULL;
+
+            file.data[at] = (char)((uint8_t)file.data[at] ^ bit);
+            if (sl_gguf_open_memory(file.data, file.len, &g, NULL) == SL_OK) {
+                args.file = g;
+                if (sl_model_load(&args, &model, NULL) == SL_OK)
+                    loaded++;
+                else
+                    refused++;
+            }
+            sl_model_destroy(model);
+            sl_gguf_close(g);
+            file.data[at] = (char)((uint8_t)file.data[at] ^ bit);
+        }
+        sl_buf_done(&file);
+    }
+    assert_true(loaded > 0 && refused > 0); /* both ways were gone */
+}
+
 /* --- running out of memory ---------------------------------------------------------------- */
 
 static void running_out_of_memory_leaves_nothing(void **state)
@@ -387,6 +432,7 @@ int main(void)
         cmocka_unit_test(a_tensor_without_a_place_is_refused),
         cmocka_unit_test(a_weight_that_no_table_holds_is_refused),
         cmocka_unit_test(rope_factors_must_be_sane),
+        cmocka_unit_test(damaged_files_get_an_answer),
         cmocka_unit_test(running_out_of_memory_leaves_nothing),
     };
     return cmocka_run_group_tests_name("model/model", tests, NULL, NULL);

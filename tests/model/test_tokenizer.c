@@ -392,7 +392,7 @@ static void bytes_come_back_from_any_byte_vocabulary(void **state)
 /* --- pre-tokenizers ---------------------------------------------------------------------- */
 
 /* Merges that would join what a pre-tokenizer must keep apart; Ġ is the space. */
-static const char digits[] = "Ġ 1,1 2,12 3,123 4,Ġ1 2,' s,' S,x 's,a b,ab c,. Ċ,Ġ Ġ,ĠĠ Ġ,Ġ a";
+static const char digits[] = "S x,Ġ 1,1 2,12 3,123 4,Ġ1 2,' s,' S,x 's,a b,ab c,. Ċ,Ġ Ġ,ĠĠ Ġ,Ġ a";
 
 static void numbers_are_cut_as_the_pre_tokenizer_says(void **state)
 {
@@ -425,6 +425,7 @@ static void contractions_and_spaces_are_cut_as_the_pre_tokenizer_says(void **sta
     expect(gpt2, "x's", "x|'s");
     expect(gpt2, "x'S", "x|'|S");
     expect(qwen2, "x'S", "x|'S");
+    expect(qwen2, "x'Sx", "x|'S|x"); /* the contraction ends there, in either case */
     expect(gpt2, ".\n", ".|Ċ");
     expect(qwen2, ".\n", ".Ċ");
     expect(gpt2, "   a", "ĠĠ|Ġa");   /* the last space goes with the word */
@@ -436,6 +437,40 @@ static void contractions_and_spaces_are_cut_as_the_pre_tokenizer_says(void **sta
     sl_tokenizer_destroy(gpt2);
     sl_tokenizer_destroy(qwen2);
     sl_tokenizer_destroy(smollm);
+}
+
+/* Punctuation and white space are never one word: if the first byte of the character joined the "!"
+ * before it, it was not taken for white space. */
+static void white_space_is_unicodes(void **state)
+{
+    static const uint32_t white[] = {0x09,   0x0A,   0x0B,   0x0C,   0x0D,   0x20,   0x85,
+                                     0xA0,   0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004,
+                                     0x2005, 0x2006, 0x2007, 0x2008, 0x2009, 0x200A, 0x2028,
+                                     0x2029, 0x202F, 0x205F, 0x3000};
+    static const uint32_t other[] = {0x08, 0x0E,   0x1C,   0x1F,   0x84,
+                                     0xAD, 0x180E, 0x200B, 0x2060, 0xFEFF};
+    static const char merges[] = "! ĉ,! Ċ,! ċ,! Č,! č,! Ġ,! Â,! á,! â,! ã,! Ĉ,! ï,! Ď,! Ĝ,! ğ";
+    static const char *const pre[] = {"gpt-2", "smollm"}; /* the others take line ends along */
+    (void)state;
+
+    for (int p = 0; p < 2; p++) {
+        sl_tokenizer *t = make_bytes(pre[p], merges);
+
+        for (size_t i = 0; i < sizeof(white) / sizeof(white[0]) + sizeof(other) / sizeof(other[0]);
+             i++) {
+            const bool is_white = i < sizeof(white) / sizeof(white[0]);
+            char text[5] = "!";
+            const size_t len =
+                1 + sl_utf8_put(is_white ? white[i] : other[i - sizeof(white) / sizeof(white[0])],
+                                text + 1);
+            sl_token_list got = case_encode(t, text, len, false);
+
+            assert_int_equal(got.id[0] == BYTE_FIRST + '!', is_white);
+            assert_int_equal(got.count, is_white ? len : len - 1);
+            sl_free(got.id);
+        }
+        sl_tokenizer_destroy(t);
+    }
 }
 
 static void a_whole_word_wins_only_where_merges_are_ignored(void **state)
@@ -798,6 +833,22 @@ static void unknown_text_falls_back_to_bytes_or_to_one_unknown(void **state)
     expect(t, "a!!b!", "a|<unk>|b|<unk>");
     expect(t, "a! !! b", "a|<unk>|" SPACE "|<unk>|" SPACE "|b");
     expect(t, "\xFF\xFE", "<unk>");
+    sl_tokenizer_destroy(t);
+}
+
+/* The same word is one `unknown`, or none after another: it may not be remembered. */
+static void a_stretch_of_unknown_words_is_one_unknown(void **state)
+{
+    static const piece few[] = {{"<unk>", 2, 0}, {"a", 1, -1}};
+    vocab_file file;
+    sl_tokenizer *t;
+    (void)state;
+
+    put_pieces(few, 2, &file);
+    vocab_add_bool(&file, "add_space_prefix", false);
+    t = make(&file);
+    expect(t, "a ! !", "a|<unk>");
+    expect(t, "a ! !a ! ! !", "a|<unk>|a|<unk>");
     sl_tokenizer_destroy(t);
 }
 
@@ -1174,6 +1225,7 @@ int main(void)
         cmocka_unit_test(bytes_come_back_from_any_byte_vocabulary),
         cmocka_unit_test(numbers_are_cut_as_the_pre_tokenizer_says),
         cmocka_unit_test(contractions_and_spaces_are_cut_as_the_pre_tokenizer_says),
+        cmocka_unit_test(white_space_is_unicodes),
         cmocka_unit_test(a_whole_word_wins_only_where_merges_are_ignored),
         cmocka_unit_test(merges_go_by_rank_then_from_the_left),
         cmocka_unit_test(invalid_bytes_are_words_of_their_own),
@@ -1191,6 +1243,7 @@ int main(void)
         cmocka_unit_test(pieces_merge_by_score),
         cmocka_unit_test(unused_pieces_are_passed_through_but_never_left),
         cmocka_unit_test(unknown_text_falls_back_to_bytes_or_to_one_unknown),
+        cmocka_unit_test(a_stretch_of_unknown_words_is_one_unknown),
         cmocka_unit_test(the_prefix_goes_in_front_of_every_segment),
         cmocka_unit_test(user_defined_pieces_come_first),
         cmocka_unit_test(decoding_drops_the_prefix_and_control_tokens),

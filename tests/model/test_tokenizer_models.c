@@ -21,6 +21,7 @@ static const struct model {
 static sl_tokenizer *loaded[MODELS]; /* NULL: the file is absent */
 
 static case_texts texts;
+static bool lacks[256]; /* bytes that smollm2 has no token for */
 
 /* --- files ------------------------------------------------------------------------------- */
 
@@ -99,12 +100,13 @@ static void ids_equal_the_reference(void **state)
 {
     const int m = (int)(intptr_t)*state;
     char name[64], *line = NULL;
-    uint32_t *want = malloc(TEXT_MAX * sizeof(*want));
     size_t capacity = 0, wrong = 0;
+    uint32_t *want;
     FILE *f;
 
     if (loaded[m] == NULL)
         skip();
+    want = malloc(TEXT_MAX * sizeof(*want));
     assert_non_null(want);
     snprintf(name, sizeof(name), "tokenizer_ids_%s.txt", model[m].name);
     f = case_open(name);
@@ -134,42 +136,81 @@ static void ids_equal_the_reference(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* What must come back: smollm2 lacks some bytes, gemma3 cannot tell U+2581 from a space. */
+static size_t expected_text(int m, const case_text *x, char *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < x->len;) {
+        const bool space = m == 1 && x->len - i >= 3 && memcmp(x->data + i, "\xE2\x96\x81", 3) == 0;
+
+        if (m != 0 || !lacks[(uint8_t)x->data[i]])
+            out[n++] = space ? ' ' : x->data[i];
+        i += space ? 3 : 1;
+    }
+    return n;
+}
+
 static void decoding_gives_the_text_back(void **state)
 {
     const int m = (int)(intptr_t)*state;
     const sl_tokenizer *t = loaded[m];
-    size_t lossy = 0;
+    size_t changed = 0;
+    char *want;
 
     if (t == NULL)
         skip();
+    want = malloc(TEXT_MAX);
+    assert_non_null(want);
     for (size_t i = 0; i < texts.count; i++) {
-        sl_token_list got =
-            case_encode(t, texts.text[i].data, texts.text[i].len, texts.text[i].template);
-        sl_token_list again;
+        const case_text *x = &texts.text[i];
+        sl_token_list got = case_encode(t, x->data, x->len, x->template);
+        const size_t len = expected_text(m, x, want);
         sl_buf out;
 
-        sl_buf_init(&out, SIZE_MAX / 2);
+        for (size_t k = 0; k < got.count && !x->template; k++)
+            assert_false(sl_tokenizer_is_control(t, got.id[k]));
+        sl_buf_init(&out, TEXT_MAX);
         sl_tokenizer_decode_all(t, got.id, got.count, true, &out);
         assert_false(out.failed);
-        if (out.len != texts.text[i].len || memcmp(out.data, texts.text[i].data, out.len) != 0)
-            lossy++;
-        if (!texts.text[i].template) {
-            for (size_t k = 0; k < got.count; k++)
-                assert_false(sl_tokenizer_is_control(t, got.id[k]));
-        }
-        /* What came back, normalised or short of a byte, is what the ids stand for. */
-        again = case_encode(t, out.data, out.len, texts.text[i].template);
-        if (m != 0) { /* bytes that smollm2 lacks leave neighbours that then merge */
+        if (m != 2) {
+            assert_int_equal(out.len, len);
+            assert_true(len == 0 || memcmp(out.data, want, len) == 0);
+        } else { /* normalised: then it stays as it is, and stands for the same ids */
+            sl_token_list again = case_encode(t, out.data, out.len, x->template);
+
             assert_int_equal(again.count, got.count);
-            assert_memory_equal(again.id, got.id, got.count * sizeof(*got.id));
+            assert_true(got.count == 0 ||
+                        memcmp(again.id, got.id, got.count * sizeof(*got.id)) == 0);
+            sl_free(again.id);
         }
-        sl_free(again.id);
+        if (out.len != x->len || (x->len > 0 && memcmp(out.data, x->data, x->len) != 0))
+            changed++;
         sl_free(got.id);
         sl_buf_done(&out);
     }
-    print_message("%s: %zu of %zu texts come back changed\n", model[m].name, lossy, texts.count);
-    /* Expected: bytes that smollm2's vocabulary lacks; gemma3's literal U+2581; qwen2's NFC. */
-    assert_true(lossy < texts.count / 8);
+    print_message("%s: %zu of %zu texts come back changed\n", model[m].name, changed, texts.count);
+    assert_true(changed < texts.count / 8);
+    free(want);
+}
+
+/* The bytes that smollm2's vocabulary lacks: 21, unassigned control characters and bytes that no
+ * text or hardly any has. */
+static void find_lacking_bytes(void)
+{
+    size_t count = 0;
+
+    if (loaded[0] == NULL)
+        return;
+    for (int b = 0; b < 256; b++) {
+        const char byte = (char)b;
+        sl_token_list got = case_encode(loaded[0], &byte, 1, false);
+
+        lacks[b] = got.count == 0;
+        count += lacks[b];
+        sl_free(got.id);
+    }
+    assert_int_equal(count, 21);
 }
 
 static char *random_word(const char *alphabet, size_t len)
@@ -239,10 +280,11 @@ static size_t gather(bool sources, char *out)
 static void speed_is_printed(void **state)
 {
     const int m = (int)(intptr_t)*state;
-    char *data = malloc(TEXT_MAX);
+    char *data;
 
     if (loaded[m] == NULL)
         skip();
+    data = malloc(TEXT_MAX);
     assert_non_null(data);
     for (int sources = 0; sources < 2; sources++) {
         const size_t n = gather(sources, data);
@@ -272,6 +314,7 @@ static int setup(void **state)
     texts = case_read_texts();
     for (int m = 0; m < MODELS; m++)
         loaded[m] = load_model(model[m].file);
+    find_lacking_bytes();
     return 0;
 }
 

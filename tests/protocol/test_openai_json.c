@@ -222,10 +222,10 @@ static void fill_body(sl_buf *body, const char *item, bool keys)
     sl_buf_add_str(body, keys ? "{\"prompt\":\"a\",\"metadata\":{\"k\":1"
                               : "{\"prompt\":\"a\",\"metadata\":{\"x\":[0");
     for (unsigned i = 0; body->len < 4u << 20; i++) {
+        sl_buf_add_char(body, ',');
         if (keys)
-            sl_buf_addf(body, ",\"%x\":%s", i, item);
-        else
-            sl_buf_addf(body, ",%s", item);
+            sl_buf_addf(body, "\"%x\":", i);
+        sl_buf_add_str(body, item);
     }
     sl_buf_add_str(body, keys ? "}}" : "]}}");
     assert_false(body->failed);
@@ -313,7 +313,7 @@ static void run_job(void *arg)
 {
     job *j = arg;
 
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 2; i++) {
         sl_err err = {0};
 
         if (read_body(j->body->data, j->body->len, &err) != j->want)
