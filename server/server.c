@@ -352,6 +352,7 @@ void sl_server_destroy(sl_server *server)
     if (server == NULL)
         return;
     server->state = SL_SERVER_ENDING;
+    server->accept_missed = false;
     while (server->conns != NULL)
         sl_conn_close(server->conns);
     uv_walk(&server->loop, close_handle, NULL);
