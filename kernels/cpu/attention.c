@@ -96,9 +96,43 @@ SL_INLINE __m256 load_halves(const uint16_t *p)
 
 /* --- 1. scores ------------------------------------------------------------------------------- */
 
+/* One dimension of score_tile.  With two blocks the queries stay in registers and keys come one by
+ * one, with one block the other way round: at most 16 registers are live either way. */
+SL_INLINE void score_step(const int count, const int blocks, const float *const *q,
+                          const uint16_t *const *k, uint32_t j, __m256 acc[TILE_ROWS][4])
+{
+    const size_t at = (size_t)j * PLANE_TOKENS;
+    __m256 x[TILE_ROWS];
+
+    if (blocks == 2) {
+        SL_UNROLL
+        for (int i = 0; i < count; i++)
+            x[i] = _mm256_broadcast_ss(q[i] + j);
+        SL_UNROLL
+        for (int v = 0; v < 4; v++) {
+            __m256 key = load_halves(k[v / 2] + at + 8 * (v % 2));
+
+            __asm__("" : "+x"(key)); /* here, and not earlier */
+            SL_UNROLL
+            for (int i = 0; i < count; i++)
+                acc[i][v] = _mm256_fmadd_ps(x[i], key, acc[i][v]);
+        }
+        return;
+    }
+    {
+        const __m256 low = load_halves(k[0] + at), high = load_halves(k[0] + at + 8);
+
+        SL_UNROLL
+        for (int i = 0; i < count; i++) {
+            x[i] = _mm256_broadcast_ss(q[i] + j);
+            acc[i][0] = _mm256_fmadd_ps(x[i], low, acc[i][0]);
+            acc[i][1] = _mm256_fmadd_ps(x[i], high, acc[i][1]);
+        }
+    }
+}
+
 /* score[i][0 .. 16 * blocks) = q_i . k for `count` rows and 1 or 2 adjacent blocks of 16 keys; the
- * same places of the next page's blocks are prefetched.  At most 12 accumulators; the order of the
- * loops keeps what else is live below 4 registers. */
+ * same places of the next page's blocks are prefetched.  At most 12 accumulators. */
 SL_INLINE void score_tile(const int count, const int blocks, const float *const *q,
                           const uint16_t *const *k, const uint16_t *const *next, uint32_t d,
                           float *score)
@@ -116,21 +150,8 @@ SL_INLINE void score_tile(const int count, const int blocks, const float *const 
         for (int b = 0; b < blocks; b++)
             _mm_prefetch((const char *)(next[b] + (size_t)j * PLANE_TOKENS), _MM_HINT_T1);
         SL_UNROLL
-        for (uint32_t u = j; u < j + 2; u++) {
-            SL_UNROLL
-            for (int b = 0; b < blocks; b++) {
-                const uint16_t *at = k[b] + (size_t)u * PLANE_TOKENS;
-                const __m256 low = load_halves(at), high = load_halves(at + 8);
-
-                SL_UNROLL
-                for (int i = 0; i < count; i++) {
-                    const __m256 x = _mm256_broadcast_ss(q[i] + u);
-
-                    acc[i][2 * b] = _mm256_fmadd_ps(x, low, acc[i][2 * b]);
-                    acc[i][2 * b + 1] = _mm256_fmadd_ps(x, high, acc[i][2 * b + 1]);
-                }
-            }
-        }
+        for (uint32_t u = j; u < j + 2; u++)
+            score_step(count, blocks, q, k, u, acc);
     }
     SL_UNROLL
     for (int i = 0; i < count; i++) {
