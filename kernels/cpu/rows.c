@@ -169,6 +169,16 @@ static void glu_block(const sl_glu_args *a, uint32_t i, uint32_t b)
     float temp[SL_CPU_BLOCK];
     float *v = sl_vec_act_floats(act, a->cols, b, a->codes_only, temp);
 
+    if (k + SL_CPU_BLOCK <= a->cols) {
+        SL_UNROLL
+        for (uint32_t j = 0; j < SL_CPU_BLOCK; j += 8) {
+            const __m256 g = activation(_mm256_loadu_ps(gate + j), a->fn);
+
+            _mm256_storeu_ps(v + j, _mm256_mul_ps(g, _mm256_loadu_ps(up + j)));
+        }
+        sl_vec_act_block(act, a->cols, b, v);
+        return;
+    }
     for (uint32_t j = 0; j < SL_CPU_BLOCK; j += 8) {
         const uint32_t left = a->cols - k > j ? a->cols - k - j : 0;
         const __m256i mask = sl_vec_mask(left < 8 ? left : 8);

@@ -5,10 +5,12 @@
  * Method: three references.  (1) Embedding rows against sl_dequantize_row, bit for bit.  (2) Inputs
  * that 8 bits hold exactly (integers times a power of two): linear against the twin, within the
  * rounding of fp32 sums.  (3) Inputs that they do not: within what half a step of every activation
- * can do.  Then equality of bits between batches and teams. */
+ * can do.  Then equality of bits between batches, teams, and the instruction sets of this machine.
+ */
 #include "tests/kernels/support.h"
 
 TEST_OP(cpu_linear, sl_ops_cpu(NULL), linear, sl_linear_args)
+TEST_OP(avx2_linear, sl_ops_cpu_avx2(), linear, sl_linear_args)
 TEST_OP(ref_linear, sl_ops_ref(), linear, sl_linear_args)
 TEST_OP(cpu_prepare, sl_ops_cpu(NULL), prepare, sl_prepare_args)
 TEST_OP(ref_prepare, sl_ops_ref(), prepare, sl_prepare_args)
@@ -136,9 +138,22 @@ static void one_shape(sl_dtype dtype, uint32_t n, uint32_t rows, uint32_t cols, 
     assert_int_equal(test_run_op(0, SCRATCH, cpu_linear, &cpu), SL_OK);
     assert_int_equal(test_run_op(0, SCRATCH, ref_linear, &ref), SL_OK);
     check_against_twin(&c, y, want, exact);
+    check_against_avx2(cpu, y);
     free(y);
     free(want);
     free_case(&c);
+}
+
+/* Every fast table has the bits of the plainest one. */
+static void check_against_avx2(sl_linear_args args, const float *y)
+{
+    const size_t bytes = (size_t)args.n * args.part[0].y_stride * sizeof(float);
+    float *plain = test_alloc(bytes);
+
+    args.part[0].y = plain;
+    assert_int_equal(test_run_op(0, SCRATCH, avx2_linear, &args), SL_OK);
+    assert_memory_equal(plain, y, bytes);
+    free(plain);
 }
 
 static uint32_t usual_cols(sl_dtype dtype)
@@ -319,6 +334,7 @@ static void extreme_codes_do_not_overflow(void **state)
             assert_int_equal(test_run_op(0, SCRATCH, cpu_linear, &cpu), SL_OK);
             assert_int_equal(test_run_op(0, SCRATCH, ref_linear, &ref), SL_OK);
             check_against_twin(&c, y, want, true);
+            check_against_avx2(cpu, y);
             free(y);
             free(want);
             free_case(&c);
