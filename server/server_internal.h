@@ -200,6 +200,7 @@ struct sl_server {
     uv_async_t events_async, attach_async;
     uv_signal_t signal_term, signal_int, signal_usr1;
     uv_timer_t tick;
+    uv_work_t first_job;
     union {
         uv_handle_t handle;
         uv_stream_t stream;
