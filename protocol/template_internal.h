@@ -29,7 +29,7 @@
     } while (0)
 
 enum {
-    SL_TPL_DEPTH_MAX = 640,       /* evaluations inside each other: bounds the C stack */
+    SL_TPL_DEPTH_MAX = 400,       /* evaluations inside each other: bounds the C stack */
     SL_TPL_VALUE_DEPTH_MAX = 100, /* lists inside each other that are printed or compared */
     SL_TPL_JSON_DEPTH_MAX = 64,
     SL_TPL_RANGE_MAX = 100000, /* items of range(), as jinja2's sandbox has it */
