@@ -417,7 +417,11 @@ int sl_cli_serve(int argc, char **argv)
         if (sl_log_parse_level(s->config.log_level, &level))
             sl_log_set_level(level);
         if (examine(s, &err) != SL_OK) {
-            fprintf(stderr, "sluice serve: %s\n", err.text);
+            /* Sentences about a file's content do not name the file. */
+            const bool content = s->file != NULL || err.status == SL_EFORMAT;
+
+            fprintf(stderr, "sluice serve: %s%s%s\n", content ? s->config.model : "",
+                    content ? ": " : "", err.text);
         } else {
             print_plan(s, s->config.check ? stdout : stderr);
             rc = s->config.check ? 0 : serve(s);
