@@ -22,11 +22,11 @@ static bool must_fail(void)
 
 void *sl_alloc(size_t count, size_t size)
 {
-    if (must_fail())
+    size_t bytes;
+
+    if (must_fail() || !sl_mul_size(count, size, &bytes))
         return NULL;
-    if (count == 0 || size == 0)
-        return calloc(1, 1);
-    return calloc(count, size);
+    return calloc(bytes > 0 ? bytes : 1, 1);
 }
 
 void *sl_realloc(void *p, size_t count, size_t size)

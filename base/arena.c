@@ -58,7 +58,7 @@ void sl_arena_reset(sl_arena *arena)
 void *sl_arena_alloc(sl_arena *arena, size_t count, size_t size)
 {
     sl_arena_block *block = arena->block;
-    size_t bytes, total;
+    size_t bytes, total, block_bytes;
     void *p;
 
     if (!sl_mul_size(count, size, &bytes) || !sl_add_size(bytes, ALIGN - 1, &bytes))
@@ -69,7 +69,7 @@ void *sl_arena_alloc(sl_arena *arena, size_t count, size_t size)
     if (block == NULL || block->size_bytes - block->used_bytes < bytes) {
         const size_t want = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
 
-        block = sl_alloc(1, sizeof(*block) + want);
+        block = sl_add_size(sizeof(*block), want, &block_bytes) ? sl_alloc(1, block_bytes) : NULL;
         if (block == NULL)
             return NULL;
         block->size_bytes = want;

@@ -31,6 +31,7 @@ extern "C" {
     X(EMETHOD,     405, "invalid_request_error", "method not allowed")                 \
     X(ETIMEOUT,    408, "timeout_error",         "timed out")                          \
     X(ETOOBIG,     413, "invalid_request_error", "too large")                          \
+    X(ETOOLONGURI, 414, "invalid_request_error", "request target too long")            \
     X(EMEDIA,      415, "invalid_request_error", "unsupported encoding or media type") \
     X(EFULL,       429, "rate_limit_error",      "at capacity")                        \
     X(EHEADERS,    431, "invalid_request_error", "header section too large")           \

@@ -30,10 +30,13 @@ typedef struct sl_engine_options {
     uint32_t queue_max;            /* waiting requests, 1 .. SL_SCHED_WAITING_MAX */
     sl_sched_policy policy;
     uint32_t slice_target_us; /* see sl_sched_view */
+    uint32_t step_target_us;
     uint32_t chunk_tokens;
     bool prefix_caching;
     uint64_t name_space;      /* hash of the model file, for the prefix index */
     uint32_t preemptions_max; /* of one request; beyond, it fails with SL_EFULL */
+    /* NULL: sl_sched_decide.  Tests and replays give their own. */
+    void (*decide)(const sl_sched_view *view, sl_sched_plan *plan);
 } sl_engine_options;
 
 /* Errors: SL_EINVAL (an option is out of range, or a whole context does not fit), SL_ENOMEM. */
@@ -65,8 +68,8 @@ enum { SL_HIST_BUCKETS = 24 };
     X(prompt_tokens_computed, "Prompt tokens computed, recomputation included.")                   \
     X(generation_tokens, "Tokens generated.")                                                      \
     X(preemptions, "Sequences that gave their pages back to others.")                              \
-    X(steps, "Decode steps.")                                                                      \
-    X(slices, "Prefill slices.")                                                                   \
+    X(steps, "Decode steps, mixed ones included.")                                                 \
+    X(slices, "Prefill slices, those in mixed steps included.")                                    \
     X(decide_us, "Microseconds spent in the scheduler.")                                           \
     X(decides, "Decisions of the scheduler.")                                                      \
     X(evicted_pages, "Cached pages that were evicted.")                                            \

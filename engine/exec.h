@@ -14,7 +14,10 @@
  * 3. A batch of layers [a, b), 0 < a, goes on where the batch of [.., a) of the same rows and the
  *    same `space` ended; meanwhile no other batch may use that space.
  * 4. A failed batch leaves the KV of its rows undefined; the lane goes on with the next one.
- * 5. At most SL_EXEC_QUEUE_MAX batches of a lane are unfinished at a time.
+ * 5. At most SL_EXEC_QUEUE_MAX batches of a lane are unfinished at a time, and a fence is polled to
+ *    its end before SL_EXEC_QUEUE_MAX more batches of its lane are submitted.
+ * 6. A batch without rows only copies planes.
+ * 7. A row whose logits hold no number fails alone: its sample's token is SL_TOKEN_NONE.
  *
  * Thread: engine only, but for sl_exec_wake (any thread). */
 #ifndef SL_ENGINE_EXEC_H
@@ -28,6 +31,8 @@
 #include "engine/sampler.h"
 #include "model/model.h"
 #include "scheduler/policy.h"
+
+#define SL_TOKEN_NONE UINT32_MAX
 
 typedef enum sl_lane { SL_LANE_PREFILL, SL_LANE_DECODE, SL_LANE_COUNT } sl_lane;
 
@@ -71,6 +76,21 @@ typedef struct sl_fence {
 } sl_fence;
 
 typedef struct sl_exec sl_exec;
+
+/* The plain ladder over `units` (>= 1): all/0, (n-1)/1, ... 1/(n-1), 0/all; with more units than
+ * SL_RUNGS_MAX - 1, evenly spaced ones of these.  Returns how many rungs, at least 2. */
+uint32_t sl_exec_make_ladder(uint32_t units, sl_rung rung[SL_RUNGS_MAX]);
+
+/* Units of a lane on a rung. */
+static inline uint32_t sl_exec_lane_units(const sl_exec_caps *caps, sl_lane lane, uint32_t rung)
+{
+    return lane == SL_LANE_PREFILL ? caps->rung[rung].prefill_units : caps->rung[rung].decode_units;
+}
+
+/* What every implementation checks at submit.  `layers` of the model.  Errors: SL_EINVAL (larger
+ * than the caps, no such rung, space or layers, or a lane without units). */
+SL_MUST_CHECK sl_status sl_exec_check_batch(const sl_exec_caps *caps, uint32_t layers, sl_lane lane,
+                                            uint32_t rung, const sl_exec_batch *batch);
 
 /* What an implementation provides; `self` is its own state. */
 typedef struct sl_exec_class {

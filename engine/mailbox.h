@@ -12,10 +12,15 @@
  * at and above it, so no lock is needed.  TOKENS messages coalesce: one message may announce many
  * tokens.  DONE or FAILED is the last message of a slot; after it the slot is the loop's.
  *
+ * No message is ever lost.  submit has room for every slot and the shutdown.  events keeps room for
+ * the last message of every slot: TOKENS is refused when only that room is left, and announced
+ * again, with all that came meanwhile, at the engine's next boundary.
+ *
  * One exception to ownership: `cancelled`, set by the loop at any time while RUNNING, read by the
  * engine at each boundary; a cancelled slot ends with FAILED, SL_ECANCELLED.
  *
- * Handles carry a generation: a stale one is detected.
+ * Handles carry a generation: a stale one is detected.  `state`, `generation` and the free list are
+ * the loop's alone; the engine keeps its own record of the slots it serves.
  *
  * Thread: as each function says. */
 #ifndef SL_ENGINE_MAILBOX_H
@@ -29,6 +34,7 @@
 #include "base/ring.h"
 #include "base/status.h"
 #include "engine/sampler.h"
+#include "scheduler/policy.h" /* SL_SLOT_NONE */
 
 typedef struct sl_slot_handle {
     uint32_t index;
@@ -105,10 +111,11 @@ typedef struct sl_mailbox {
     uint32_t slot_count;
     uint32_t free_count;
     uint32_t *free_list; /* loop only */
+    bool ending;         /* loop only: shutdown was sent */
     sl_ring submit;
     sl_ring events;
-    void (*wake_engine)(void *user); /* after a push to submit; any thread */
-    void (*wake_loop)(void *user);   /* after a push to events; any thread */
+    void (*wake_engine)(void *user); /* after a push to submit; set by sl_engine_create */
+    void (*wake_loop)(void *user);   /* after pushes to events; set by the loop, may be NULL */
     void *engine_user;
     void *loop_user;
 } sl_mailbox;
@@ -119,20 +126,35 @@ SL_MUST_CHECK sl_status sl_mailbox_init(sl_mailbox *box, uint32_t slot_count,
                                         size_t arena_limit_bytes);
 void sl_mailbox_done(sl_mailbox *box);
 
-/* Loop: a free slot, now FILLING, zeroed but for arena and generation; NULL: all are taken. */
+/* Loop: a free slot, now FILLING, zeroed but for arena, generation, and the two fields that mean
+ * "none" (fork_of.index, stop_token); NULL: all are taken. */
 sl_slot *sl_mailbox_take_slot(sl_mailbox *box);
 /* Loop: give a FILLING or DRAINING slot back; its arena is reset, its handles become stale. */
 void sl_mailbox_give_slot(sl_mailbox *box, sl_slot *slot);
+/* Loop. */
 sl_slot_handle sl_mailbox_handle(const sl_mailbox *box, const sl_slot *slot);
-/* Any thread: the slot of a handle, or NULL if it is stale. */
+/* Loop: the slot of a handle, or NULL if it is stale.  (The engine may ask for slots that are
+ * RUNNING: nobody writes their generation.) */
 sl_slot *sl_mailbox_find(const sl_mailbox *box, sl_slot_handle handle);
 
-/* Loop: hand a FILLING slot to the engine (RUNNING) and wake it.  SL_EFULL: still FILLING. */
+/* Loop: hand a FILLING slot to the engine (RUNNING) and wake it.
+ * Errors: SL_EUNAVAILABLE (after shutdown), SL_EFULL; then it is still FILLING. */
 SL_MUST_CHECK sl_status sl_mailbox_submit(sl_mailbox *box, sl_slot *slot);
 /* Loop: ask the engine to end: it fails what still runs with SL_EUNAVAILABLE and returns. */
 void sl_mailbox_shutdown(sl_mailbox *box);
 /* Loop: the next event; false: none.  DONE and FAILED make the slot DRAINING.  Drain until false.
  */
 bool sl_mailbox_next_event(sl_mailbox *box, sl_event_message *out);
+
+/* Engine: the next submission; false: none. */
+bool sl_mailbox_next_submit(sl_mailbox *box, sl_submit_message *out);
+/* Engine: announce the tokens of a slot below token_end.  False: not now, the loop is behind;
+ * announce again later. */
+SL_MUST_CHECK bool sl_mailbox_push_tokens(sl_mailbox *box, sl_slot_handle slot, uint32_t token_end);
+/* Engine: the last message of a slot, DONE or FAILED.  Always has room; the slot is the loop's
+ * from here on. */
+void sl_mailbox_push_end(sl_mailbox *box, const sl_event_message *message);
+/* Engine: tell the loop that events came.  Once after any number of pushes. */
+void sl_mailbox_wake_loop(sl_mailbox *box);
 
 #endif

@@ -2,7 +2,8 @@
  *
  * Order, as in vLLM: forced and banned tokens; repetition, presence and frequency penalties;
  * logit_bias; then greedy if temperature is 0, else temperature, min_p, top_k, top_p, and one draw.
- * Logprobs are of the raw logits (log softmax before any of that).
+ * Logprobs are of the raw logits (log softmax before any of that).  Every stage works on what the
+ * one before has left; min_p is relative to the largest weight, top_p to the sum of those left.
  *
  * The draw is sl_rng_unit(seed, n) for the n-th token of the answer: independent of the batch.
  *
@@ -61,7 +62,7 @@ typedef struct sl_token_logprob {
 
 typedef struct sl_sample {
     uint32_t token;
-    float logprob; /* if params->logprobs */
+    float logprob; /* if params->logprobs; as in `top` if it is there, else within 1e-4 */
     uint32_t top_count;
     sl_token_logprob top[SL_TOP_LOGPROBS_MAX]; /* most probable first; ties: lower id first */
 } sl_sample;

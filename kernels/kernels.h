@@ -16,7 +16,10 @@
  *
  * Numbers.  Activations between operations are fp32 rows on the CPU.  The input of a linear layer
  * is a *prepared* row: the backend's own form (ref: fp32; cpu: 8-bit blocks with scale and sum),
- * made once per layer input by norm, glu or prepare, `act_bytes(K)` bytes a row.
+ * made once per layer input by norm, glu, attention or prepare, `act_bytes(K)` bytes a row.  A
+ * prepared row serves weights of every dtype.  `codes_only` is a promise that no weight of dtype
+ * F32, F16 or BF16 will meet these rows: a backend that keeps floats beside its codes for them need
+ * not write those (false is always right, true is a few per cent faster in prefill).
  *
  * Letters: n rows of a batch (tokens), K inputs, N outputs of a linear layer; H query heads, G KV
  * heads, D head dimension.  All matrices are row-major and dense unless a stride is given.
@@ -108,6 +111,7 @@ typedef struct sl_norm_args {
     uint32_t cols;
     float eps;
     bool accumulate; /* y += instead of y = */
+    bool codes_only; /* see "Numbers" above */
 } sl_norm_args;
 
 /* act[i] = prepared form of x[i, :]. */
@@ -116,6 +120,7 @@ typedef struct sl_prepare_args {
     const float *x; /* [n, K] */
     uint32_t n;
     uint32_t cols;
+    bool codes_only; /* see "Numbers" above */
 } sl_prepare_args;
 
 /* For each part p: y_p[i, j] (+)= sum_k w_p[j, k] * x[i, k] + bias_p[j].  All parts share the
@@ -185,6 +190,7 @@ typedef struct sl_attention_args {
     const sl_attn_seq *seq;
     uint32_t seq_count;
     uint32_t n;
+    bool codes_only; /* see "Numbers" above */
 } sl_attention_args;
 
 typedef enum sl_act_fn { SL_ACT_SILU, SL_ACT_GELU_TANH } sl_act_fn;
@@ -198,6 +204,7 @@ typedef struct sl_glu_args {
     uint32_t n;
     uint32_t cols;
     sl_act_fn fn;
+    bool codes_only; /* see "Numbers" above */
 } sl_glu_args;
 
 /* Copy whole planes: dst[i] = src[i], for copy on write. */

@@ -26,7 +26,8 @@ typedef struct sl_team {
     _Alignas(64) atomic_uint arrived;  /* members at the current barrier */
     _Alignas(64) atomic_uint phase;    /* barriers passed; members sleep on it */
     _Alignas(64) atomic_uint sleepers; /* members inside a futex wait */
-    _Alignas(64) atomic_uint next;     /* the next piece of shared work (sl_team_take) */
+    _Alignas(64) atomic_uint next;     /* the next piece of shared work (sl_stream_take) */
+    uint8_t *shared;                   /* the scratch of member 0: for what members hand over */
 } sl_team;
 
 struct sl_stream {
@@ -41,7 +42,9 @@ struct sl_stream {
 /* Make a team of `size` (1 .. SL_TEAM_MAX) ready; its storage is the caller's. */
 void sl_team_init(sl_team *team, uint32_t size);
 
-/* A stream for member `rank`; `scratch` is borrowed.  team NULL, rank 0: a stream on its own. */
+/* A stream for member `rank`; `scratch` is borrowed.  team NULL, rank 0: a stream on its own.
+ * All streams of a team must be made before any of its members runs an operation (or while all of
+ * them are idle): the scratch of member 0 is where operations hand partial results over. */
 void sl_stream_init(sl_stream *stream, sl_team *team, uint32_t rank, void *scratch,
                     size_t scratch_bytes);
 
@@ -55,9 +58,10 @@ static inline uint32_t sl_stream_size(const sl_stream *stream)
 void sl_stream_barrier(sl_stream *stream);
 
 /* Take the next of `count` pieces of the current operation: each piece goes to exactly one member;
- * UINT32_MAX when none is left.  Which member gets which piece is not determined, so pieces must
- * not depend on who computes them.  The operation must end with sl_stream_barrier by all members
- * before the next one calls this (every member must have been told UINT32_MAX). */
+ * UINT32_MAX when none is left (a member that was told so must not ask again).  Which member gets
+ * which piece is not determined, so pieces must not depend on who computes them.  The operation
+ * must end with sl_stream_barrier by all members before the next one calls this (every member must
+ * have been told UINT32_MAX). */
 uint32_t sl_stream_take(sl_stream *stream, uint32_t count);
 
 /* The fixed share of this member in [0, count): *first .. *first + returned.  Boundaries are

@@ -17,6 +17,16 @@
  * at once, before any cached page; a prefix match asks for such a chunk only in the last `window`
  * tokens of the match.
  *
+ * Duplicates.  Two sequences that compute the same page at the same time both hold one; the first
+ * that completes it publishes it.  The second is moved to the published page when it completes its
+ * own (in sl_kvcache_advance), and its own planes become free; planes that the published page has
+ * lost to the window rule are replaced by the newcomer's.  So a published page's parent is always
+ * referenced by everyone who references the page.
+ *
+ * Pins.  Between a copy on write and the next advance (or end) of the sequence that asked for it,
+ * the copied page is *pinned*: its planes can neither be given to others nor overwritten below the
+ * copied length, since the copy may still have to run.
+ *
  * What it is not: it touches no device memory and reads no clock; recency is a counter.
  *
  * Thread: engine only.  Nothing here blocks, allocates after create, or logs. */
@@ -39,10 +49,12 @@ typedef struct sl_kvcache_options {
     uint32_t pages_per_seq_max;
     uint64_t name_space; /* hash of model, rotation and code version */
     bool prefix_caching; /* false: nothing is published */
+    uint32_t hash_bits;  /* 0: all 64.  Fewer force collisions, for tests: results do not change */
 } sl_kvcache_options;
 
-/* Errors: SL_EINVAL, SL_ENOMEM. */
+/* Errors: SL_EINVAL (an option is out of range), SL_ENOMEM. */
 SL_MUST_CHECK sl_status sl_kvcache_create(const sl_kvcache_options *options, sl_kvcache **out);
+/* NULL is allowed; sequences need not have ended. */
 void sl_kvcache_destroy(sl_kvcache *cache);
 
 /* Planes that one page takes in tier F16, all chunks. */
@@ -58,13 +70,24 @@ uint32_t sl_kvcache_begin(sl_kvcache *cache, uint32_t seq, const uint32_t *token
 uint32_t sl_kvcache_probe(const sl_kvcache *cache, const uint32_t *token, uint32_t count,
                           uint64_t salt);
 
-/* Begin sequence `seq` as a copy of the first `tokens` (<= its length) tokens of `from`, sharing
- * all pages, the last partial one too. */
-void sl_kvcache_fork(sl_kvcache *cache, uint32_t seq, uint32_t from, uint32_t tokens);
+/* How many of the planes that are free or evictable now would no longer be, after beginning a
+ * sequence with these tokens and reserving up to `upto`: new planes, and cached ones that the match
+ * would hold.  This, not sl_kvcache_planes_short, is what admission must compare with
+ * planes_free + planes_evictable. */
+uint32_t sl_kvcache_probe_planes(const sl_kvcache *cache, const uint32_t *token, uint32_t count,
+                                 uint64_t salt, uint32_t upto);
+
+/* Begin sequence `seq` (not in use) as a copy of the first `tokens` (<= its length) tokens of
+ * `from`, sharing all pages, the last partial one too.  Returns the length of `seq` now: `tokens`,
+ * or less (whole pages) if planes that a window would see at that length are gone, because `from`
+ * has left them behind.  `from` may be in flight: what it writes at or above its length is never
+ * read by `seq`. */
+uint32_t sl_kvcache_fork(sl_kvcache *cache, uint32_t seq, uint32_t from, uint32_t tokens);
 
 enum { SL_KV_COPIES_MAX = 1024 }; /* planes of one copy list */
 
-/* Planes to copy before the next computation, filled by sl_kvcache_reserve. */
+/* Planes to copy, in this order, before the next computation: filled by sl_kvcache_reserve.  The
+ * batch of the sequence that reserved carries them; until it has ended, the sequence must not. */
 typedef struct sl_kv_copies {
     uint32_t dst[SL_KV_COPIES_MAX];
     uint32_t src[SL_KV_COPIES_MAX];
@@ -95,7 +118,8 @@ const sl_kv_page *const *sl_kvcache_pages(const sl_kvcache *cache, uint32_t seq)
 /* End a sequence: drop its references; published pages stay cached.  Not in use: no effect. */
 void sl_kvcache_end(sl_kvcache *cache, uint32_t seq);
 
-/* Forget all cached (unreferenced) pages. */
+/* Forget all cached (unreferenced) pages, and all planes behind windows: planes_evictable is 0
+ * afterwards. */
 void sl_kvcache_flush(sl_kvcache *cache);
 
 typedef struct sl_kvcache_stats {

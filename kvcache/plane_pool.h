@@ -8,6 +8,7 @@
 #ifndef SL_KVCACHE_PLANE_POOL_H
 #define SL_KVCACHE_PLANE_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -27,6 +28,9 @@ SL_MUST_CHECK sl_status sl_plane_pool_take(sl_plane_pool *pool, uint32_t n, uint
 
 /* Give n taken planes back.  Asserts that each was taken. */
 void sl_plane_pool_give(sl_plane_pool *pool, uint32_t n, const uint32_t *ids);
+
+/* Is it handed out?  id < total. */
+bool sl_plane_pool_is_taken(const sl_plane_pool *pool, uint32_t id);
 
 uint32_t sl_plane_pool_free(const sl_plane_pool *pool);
 uint32_t sl_plane_pool_total(const sl_plane_pool *pool);

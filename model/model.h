@@ -67,8 +67,10 @@ typedef struct sl_forward_space {
     uint32_t rows_max;
     uint32_t logit_rows_max;
     uint32_t seqs_max;
+    uint32_t members;
     float *x; /* [rows_max, hidden] the residual stream: kept between layer ranges */
-    float *q, *k, *v, *gate, *up, *sub;
+    float *q, *k, *v, *gate, *up;
+    float *sub;            /* [rows_max, hidden] what a sub-layer gives, before its norm (gemma3) */
     void *act;             /* prepared rows of the widest layer input */
     float *logits;         /* [logit_rows_max, vocab] */
     sl_attn_seq *attn_seq; /* [members][seqs_max]: each member of the team fills its own */

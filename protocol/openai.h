@@ -2,8 +2,9 @@
  *
  * Reading.  One typed table says for every field of a request: its type, range, default, and
  * whether it is honoured, ignored (named in a reply header), or refused (400 that names it).
- * Nothing else looks into the JSON.  JSON is strict (UTF-8, no duplicate keys, objects only), at
- * most SL_JSON_DEPTH_MAX deep, and parsing takes at most SL_JSON_MEMORY_MAX bytes.
+ * Nothing else looks into the JSON.  JSON is strict (UTF-8, no duplicate keys, objects only, no NUL
+ * in strings), at most SL_JSON_DEPTH_MAX deep, and parsing takes at most SL_JSON_MEMORY_MAX bytes.
+ * Null means absent, for every field.  An integer written as a real (1.0) is not an integer.
  *
  * Writing.  Answers, chunks, errors, model lists: exact shapes, always valid JSON and UTF-8.
  *
@@ -52,14 +53,17 @@ typedef struct sl_api_request {
     sl_api_kind kind;
     const char *model; /* as asked; "" if absent */
 
-    /* chat: the messages as one JSON array, normalised: role developer -> system; content null or
-     * missing -> "" (left out with tool_calls: see openai.c); text parts joined; tool_calls []
-     * dropped; arguments strings parsed to objects where they are JSON objects. */
+    /* chat: the messages as one compact JSON array, normalised (openai_messages.c): role developer
+     * -> system; null or missing content of an assistant, tool or function -> "", left out beside
+     * tool_calls; text parts joined by newlines; tool_calls [] dropped; arguments strings turned to
+     * objects where they are JSON objects; function_call -> tool_calls.  Members in this order:
+     * role, content, name, tool_calls, tool_call_id, reasoning_content; no others. */
     const char *messages_json;
     size_t messages_json_len;
-    const char *template_kwargs_json; /* chat_template_kwargs (scalars only), or NULL */
+    const char *template_kwargs_json; /* chat_template_kwargs: an object of scalars, its names not
+                                         those of our variables; the client's text; or NULL */
     size_t template_kwargs_json_len;
-    bool add_generation_prompt; /* default true */
+    bool add_generation_prompt; /* default true; false with continue_final_message */
     bool continue_final_message;
 
     /* completions */
@@ -68,7 +72,7 @@ typedef struct sl_api_request {
     bool echo;
 
     /* both */
-    int64_t max_tokens; /* -1: not given */
+    int64_t max_tokens; /* 0 to 2^31 - 1; -1: not given (chat only: completions default to 16) */
     int64_t min_tokens;
     bool stream, include_usage, continuous_usage;
     uint32_t n;
@@ -77,7 +81,7 @@ typedef struct sl_api_request {
     double repetition_penalty, presence_penalty, frequency_penalty;
     bool has_seed;
     uint64_t seed; /* of any int64 */
-    bool logprobs;
+    bool logprobs; /* completions: the integer `logprobs` was given */
     uint32_t top_logprobs;
     const char *stop[SL_API_STOP_MAX];
     size_t stop_len[SL_API_STOP_MAX];
@@ -93,16 +97,25 @@ typedef struct sl_api_request {
     const char *cache_salt; /* or NULL */
     const char *user;       /* or NULL: accepted, unused */
 
-    const char *ignored[SL_API_IGNORED_MAX]; /* fields accepted and ignored, for the reply header */
+    /* Fields accepted and ignored, for the reply header: only letters, digits, '_', '.' and '-',
+     * at most 64 bytes each; further ones are not listed. */
+    const char *ignored[SL_API_IGNORED_MAX];
     size_t ignored_count;
 } sl_api_request;
 
-/* Read a request body.  Strings live in `arena`.  `strict`: unknown and ignored fields are errors.
- * Errors (err->param and ->code set): SL_EFORMAT (not JSON, not an object, too deep, too big),
- * SL_EINVAL (a field's type or range, missing messages or prompt), SL_EUNSUPPORTED is never used:
- * a field that is not served yet is SL_EINVAL with code "unsupported_parameter". */
+/* Read a request body.  Strings live in `arena`, which must allow about the body's length twice and
+ * 32 KiB more.  `strict`: unknown and ignored fields are errors.
+ * Errors: SL_EFORMAT (not JSON, not an object, too deep, takes too much memory; code
+ * "invalid_json"), SL_EINVAL (a field's type or range, missing messages or prompt; err->param names
+ * it, as "messages[2].content"), SL_ETOOBIG (the arena's limit), SL_ENOMEM.  A field that is not
+ * served yet is SL_EINVAL with code "unsupported_parameter".  err->param may point into `arena`:
+ * write the error before the arena is reset. */
 SL_MUST_CHECK sl_status sl_api_read(sl_api_kind kind, const char *body, size_t len, bool strict,
                                     sl_arena *arena, sl_api_request *out, sl_err *err);
+
+/* The table as JSON: {"object":"list","data":[{"name","requests":["chat","completion"],"policy":
+ * "honoured"|"ignored"|"refused","type", ranges and default in JSON Schema's words}]}. */
+void sl_api_write_policy(sl_buf *out);
 
 /* /tokenize: {"prompt": text} or {"messages": [...]}, with add_special_tokens (default true),
  * return_token_strs; /detokenize: {"tokens": [ids]}. */
@@ -115,15 +128,18 @@ typedef struct sl_api_tokenize {
     bool add_special_tokens;
     bool add_generation_prompt;
     bool return_token_strs;
-    const uint32_t *token; /* detokenize */
+    const uint32_t *token; /* detokenize; may be empty */
     size_t token_count;
 } sl_api_tokenize;
+/* Errors: as sl_api_read. */
 SL_MUST_CHECK sl_status sl_api_read_tokenize(const char *body, size_t len, bool detokenize,
                                              sl_arena *arena, sl_api_tokenize *out, sl_err *err);
 
 /* --- answers ----------------------------------------------------------------------------- */
 
-/* One alternative or chosen token with its logprob; bytes are raw (need not be UTF-8). */
+/* One alternative or chosen token with its logprob; bytes are raw (need not be UTF-8).  A logprob
+ * that is not finite is written as -9999.0; NaN means none (the first token of an echoed prompt),
+ * which completions write as null. */
 typedef struct sl_api_logprob {
     const char *bytes;
     size_t len;
@@ -151,7 +167,7 @@ typedef struct sl_api_answer {
     const char *id; /* "chatcmpl-..." or "cmpl-..." */
     int64_t created;
     const char *model;
-    const char *fingerprint; /* system_fingerprint */
+    const char *fingerprint; /* system_fingerprint; NULL: left out */
 } sl_api_answer;
 
 /* One choice, whole (not streamed). */
@@ -165,13 +181,14 @@ typedef struct sl_api_choice {
     const uint32_t *token_id; /* return_token_ids: NULL if not asked for */
     size_t token_id_count;
     int64_t stop_token;      /* vLLM's stop_reason: token id, or -1 */
-    const char *stop_string; /* or the string, or NULL */
+    const char *stop_string; /* or the string, or NULL; without either, stop_reason is left out */
 } sl_api_choice;
 
 void sl_api_write_answer(sl_buf *out, const sl_api_answer *answer, const sl_api_choice *choice,
                          size_t choice_count, const sl_api_usage *usage);
 
-/* Streaming: each appends one complete SSE event, "data: {...}\n\n". */
+/* Streaming: each appends one complete SSE event, "data: {...}\n\n".  With `running`, the chunk
+ * carries that usage; else with usage_null it carries "usage":null. */
 /* The first chunk of a choice: delta {"role":"assistant","content":""} (chat only). */
 void sl_api_write_role_chunk(sl_buf *out, const sl_api_answer *answer, uint32_t index,
                              bool usage_null);

@@ -65,9 +65,9 @@ uint16_t sl_f32_to_f16(float f);
 float sl_bf16_to_f32(uint16_t b);
 uint16_t sl_f32_to_bf16(float f);
 
-/* Quantise a row the simple way (absmax or min/max, round to nearest), for tests and generated
- * models.  Errors: SL_EUNSUPPORTED (no simple quantiser for this dtype: the K types). */
-SL_MUST_CHECK sl_status sl_quantize_row(sl_dtype dtype, const float *src, uint32_t cols, void *dst);
+/* Quantise a row the simple way (absmax or min/max, round to nearest): valid blocks of every dtype,
+ * for tests and generated models.  cols is a multiple of the block. */
+void sl_quantize_row(sl_dtype dtype, const float *src, uint32_t cols, void *dst);
 
 #ifdef __cplusplus
 }
