@@ -2,7 +2,7 @@
  *
  * Frames are kept small: an evaluation inside another costs two of them, and SL_TPL_DEPTH_MAX of
  * those must fit a small stack. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 
