@@ -150,36 +150,23 @@ static sl_status compile_template(serving *s, sl_err *err)
     return SL_OK;
 }
 
-/* What the model file says: configuration, memory, tokenizer, template. */
-static sl_status examine_file(serving *s, sl_err *err)
+/* All that can be known before memory is taken. */
+static sl_status examine(serving *s, sl_err *err)
 {
-    sl_status status = sl_gguf_open(s->config.model, &s->file, err);
+    sl_status status = pick_device(s, err);
 
     if (status == SL_OK)
+        status = sl_gguf_open(s->config.model, &s->file, err);
+    if (status == SL_OK)
         status = sl_model_plan_read(s->file, s->ops, &s->model_config, &s->weights, err);
+    if (status == SL_OK)
+        status = sl_serve_plan_make(&s->config, &s->model_config, &s->weights, sl_available_bytes(),
+                                    &s->plan, err);
     if (status == SL_OK)
         status = sl_tokenizer_create(s->file, &s->tokenizer, err);
     if (status == SL_OK && sl_tokenizer_vocab(s->tokenizer) > s->model_config.vocab)
         status = sl_fail(err, SL_EFORMAT, "the tokenizer has %u tokens, the model %u",
                          sl_tokenizer_vocab(s->tokenizer), s->model_config.vocab);
-    return status;
-}
-
-/* All that can be known before memory is taken. */
-static sl_status examine(serving *s, sl_err *err)
-{
-    sl_err inner = {0};
-    sl_status status = pick_device(s, err);
-
-    if (status != SL_OK)
-        return status;
-    status = examine_file(s, &inner);
-    if (status == SL_EIO) /* names the file already */
-        return sl_fail(err, status, "%s", inner.text);
-    if (status != SL_OK)
-        return sl_fail(err, status, "model file '%.200s': %s", s->config.model, inner.text);
-    status = sl_serve_plan_make(&s->config, &s->model_config, &s->weights, sl_available_bytes(),
-                                &s->plan, err);
     if (status == SL_OK)
         status = compile_template(s, err);
     return status;
