@@ -54,7 +54,7 @@ static sl_status start(bench *b, sl_err *err)
         .seqs_max = SEQS_MAX,
         .context_max = context,
         .queue_max = SEQS_MAX,
-        .policy = SL_POLICY_SLUICE,
+        .policy = SL_POLICY_EXCLUSIVE, /* all prompts first, then all streams together */
         .slice_target_us = 30000,
         .chunk_tokens = 128,
         .prefix_caching = false,

@@ -39,8 +39,7 @@ typedef struct job {
     sl_status result; /* of the members: the same for all */
     uint64_t start_us;
     uint32_t busy_us;
-    atomic_uint arrived; /* members that came */
-    atomic_uint left;    /* members that have gone */
+    atomic_uint left; /* members that have gone */
     atomic_bool done;
 } job;
 
@@ -126,15 +125,17 @@ static void run_job(worker *w, job *j)
     sl_stream stream = j->stream[rank];
     sl_status status;
 
-    /* The units work from when the last of them has come. */
-    if (atomic_fetch_add_explicit(&j->arrived, 1, memory_order_acq_rel) + 1 == size)
+    /* All come first: one that missed the lane's last batch must not run ahead into its space. */
+    sl_stream_barrier(&stream);
+    if (rank == 0)
         j->start_us = sl_clock_us();
-
     status = copy_planes(x, &j->batch, &stream);
     if (status == SL_OK)
         status = forward(x, &j->batch, &stream);
     if (status == SL_OK)
         sample_rows(x, &j->batch, &stream);
+    /* Nobody begins the lane's next batch, perhaps with fewer members, in a space still in use. */
+    sl_stream_barrier(&stream);
     if (rank == 0)
         j->result = status;
 
@@ -205,7 +206,6 @@ static sl_status cpu_submit(sl_exec *exec, sl_lane lane, uint32_t rung, const sl
     j->batch = *batch;
     j->number = number;
     j->first = lane == SL_LANE_PREFILL ? 0 : x->caps.units - size;
-    atomic_store_explicit(&j->arrived, 0, memory_order_relaxed);
     atomic_store_explicit(&j->left, 0, memory_order_relaxed);
     atomic_store_explicit(&j->done, false, memory_order_relaxed);
     x->submitted[lane] = number;

@@ -22,6 +22,7 @@
 #define SL_KVCACHE_KVCACHE_INTERNAL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "kvcache/kvcache.h"

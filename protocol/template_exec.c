@@ -2,7 +2,7 @@
  *
  * A scope is a list of variables; loops, macros and captured blocks open one, `if` does not.  Names
  * are interned, so that looking one up compares pointers. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 
@@ -170,6 +170,15 @@ static sl_status exec_print(sl_tpl_render *r, const sl_tpl_node *n)
     return output_str(r, s);
 }
 
+/* What a filter or call block gives must be a string already. */
+static sl_status output_value(sl_tpl_render *r, sl_tpl_value v)
+{
+    const sl_tpl_str *s;
+
+    SL_TPL_TRY(sl_tpl_want_str(r, v, "what a filter or call block gives", &s));
+    return output_str(r, s);
+}
+
 /* Run `body` in a scope of its own, with its output in *t instead. */
 static sl_status capture(sl_tpl_render *r, const sl_tpl_node *body, sl_tpl_text *t, flow *how)
 {
@@ -231,15 +240,26 @@ static sl_status loop_start(sl_tpl_render *r, const sl_tpl_node *n, sl_tpl_loop 
     return SL_OK;
 }
 
+/* One round of the loop, in its scope. */
+static sl_status exec_round(sl_tpl_render *r, const sl_tpl_node *n, sl_tpl_loop *loop, flow *how)
+{
+    const sl_tpl_value self = {.kind = SL_TPL_LOOP, .as.loop = loop};
+
+    SL_TPL_TRY(sl_tpl_step(r, 1));
+    r->scope->count = 0; /* nothing set in one round is seen in the next */
+    SL_TPL_TRY(sl_tpl_scope_set(r, r->tpl->loop_name, self));
+    SL_TPL_TRY(sl_tpl_assign_to(r, n->as.loop.target, loop->items.item[loop->index0]));
+    return exec_body(r, n->as.loop.body, how);
+}
+
+/* As in jinja2, `else` runs unless a round came to its end: also after a break in the first. */
 static sl_status exec_for(sl_tpl_render *r, const sl_tpl_node *n, flow *how)
 {
     sl_tpl_scope *outer = r->scope;
     sl_tpl_loop *loop = NULL;
+    bool completed = false;
 
     SL_TPL_TRY(loop_start(r, n, &loop));
-    SL_TPL_TRY(sl_tpl_loop_fetch(r, loop, 1));
-    if (loop->items.count == 0)
-        return n->as.loop.otherwise != NULL ? exec_body(r, n->as.loop.otherwise, how) : SL_OK;
     SL_TPL_TRY(sl_tpl_scope_push(r, outer));
     for (;; loop->index0++) {
         flow inner = FLOW_NEXT;
@@ -247,16 +267,14 @@ static sl_status exec_for(sl_tpl_render *r, const sl_tpl_node *n, flow *how)
         SL_TPL_TRY(sl_tpl_loop_fetch(r, loop, loop->index0 + 1));
         if (loop->index0 >= loop->items.count)
             break;
-        SL_TPL_TRY(sl_tpl_step(r, 1));
-        r->scope->count = 0; /* nothing set in one round is seen in the next */
-        SL_TPL_TRY(sl_tpl_scope_set(r, r->tpl->loop_name,
-                                    (sl_tpl_value){.kind = SL_TPL_LOOP, .as.loop = loop}));
-        SL_TPL_TRY(sl_tpl_assign_to(r, n->as.loop.target, loop->items.item[loop->index0]));
-        SL_TPL_TRY(exec_body(r, n->as.loop.body, &inner));
+        SL_TPL_TRY(exec_round(r, n, loop, &inner));
         if (inner == FLOW_BREAK)
             break;
+        completed |= inner == FLOW_NEXT;
     }
     r->scope = outer;
+    if (!completed && n->as.loop.otherwise != NULL)
+        return exec_body(r, n->as.loop.otherwise, how);
     return SL_OK;
 }
 
@@ -285,12 +303,7 @@ static sl_status exec_captured(sl_tpl_render *r, const sl_tpl_node *n, flow *how
     r->line = n->line;
     if (is_set)
         return sl_tpl_assign_to(r, n->as.set.target, v);
-    {
-        const sl_tpl_str *s;
-
-        SL_TPL_TRY(sl_tpl_to_str(r, v, &s));
-        return output_str(r, s);
-    }
+    return output_value(r, v);
 }
 
 static sl_status new_macro(sl_tpl_render *r, const sl_tpl_node *n, sl_tpl_value *out)
@@ -309,12 +322,10 @@ static sl_status new_macro(sl_tpl_render *r, const sl_tpl_node *n, sl_tpl_value 
 static sl_status exec_call_block(sl_tpl_render *r, const sl_tpl_node *n)
 {
     sl_tpl_value caller, v;
-    const sl_tpl_str *s;
 
     SL_TPL_TRY(new_macro(r, n, &caller));
     SL_TPL_TRY(sl_tpl_eval_call(r, n->as.macro->call, &caller, &v));
-    SL_TPL_TRY(sl_tpl_to_str(r, v, &s));
-    return output_str(r, s);
+    return output_value(r, v);
 }
 
 static sl_status exec_scope(sl_tpl_render *r, const sl_tpl_node *n, flow *how)

@@ -51,7 +51,8 @@ sl_status sl_tpl_recase(sl_tpl_render *r, const sl_tpl_str *s, sl_tpl_case how, 
         step = sl_utf8_next(s->data + i, s->len - i, &code);
         (void)sl_tpl_str_run(s, i, &user);
         if (starts_word(how, i, before))
-            SL_TPL_TRY(add_upper(r, &t, code, how != SL_TPL_CASE_UPPER, user));
+            SL_TPL_TRY(add_upper(r, &t, code,
+                                 how == SL_TPL_CASE_CAPITALIZE || how == SL_TPL_CASE_TITLE, user));
         else
             SL_TPL_TRY(sl_tpl_text_add(r, &t, bytes, sl_utf8_put(sl_tpl_lower(code), bytes), user));
     }
@@ -187,9 +188,8 @@ static sl_status split_space(sl_tpl_render *r, const sl_tpl_str *s, int64_t most
     while (i < s->len) {
         size_t end = i;
 
-        if (most == 0) { /* the rest, without the white space at its end */
-            return push_sub(r, s, i, s->len - sl_tpl_space_back(s->data, s->len), list);
-        }
+        if (most == 0)
+            return push_sub(r, s, i, s->len, list);
         while (end < s->len && sl_tpl_space_front(s->data + end, s->len - end) == 0) {
             uint32_t code;
 
@@ -211,7 +211,7 @@ static sl_status rsplit_space(sl_tpl_render *r, const sl_tpl_str *s, int64_t mos
         size_t start = end;
 
         if (most == 0)
-            return push_sub(r, s, sl_tpl_space_front(s->data, end), end, list);
+            return push_sub(r, s, 0, end, list);
         while (start > 0 && sl_tpl_space_back(s->data, start) == 0) {
             start--;
             while (start > 0 && ((unsigned char)s->data[start] & 0xC0) == 0x80)

@@ -1,5 +1,5 @@
 /* protocol/template_parse.c - tokens to a tree of statements; and compiling as a whole. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -29,7 +29,8 @@ void *sl_tpl_alloc(sl_tpl_render *r, size_t count, size_t size)
     if (p != NULL)
         return p;
     if (size > 0 && count > (r->arena.limit_bytes - r->arena.used_bytes) / size)
-        r->status = sl_tpl_fail(r, "the rendering needs more than %d MiB", SL_TEMPLATE_MEMORY_MAX >> 20);
+        r->status =
+            sl_tpl_fail(r, "the rendering needs more than %d MiB", SL_TEMPLATE_MEMORY_MAX >> 20);
     else
         r->status = sl_fail(r->err, SL_ENOMEM, "no memory to render the chat template");
     return NULL;

@@ -78,8 +78,6 @@ void sl_sched_fill_step(planner *p, sl_sched_launch *launch)
 
 void sl_sched_fill_prompts(planner *p, sl_sched_launch *launch, uint32_t tokens)
 {
-    if (p->tight)
-        return;
     for (uint32_t i = 0; i < p->prompt_count && tokens > 0; i++) {
         const sl_sched_seq *seq = p->prompt[i];
         uint32_t n = affordable(p, seq, sl_sched_min(seq->prompt_left, tokens));

@@ -34,22 +34,23 @@ static void preempt(sl_sched_plan *plan, const sl_sched_seq *victim)
     plan->reason = "out of planes: the youngest gives its pages back";
 }
 
-/* Planes for the decodes come first.  Returns true if someone must be preempted for them. */
+/* Planes for the decodes come first.  Returns true if someone is preempted for them.  (If the
+ * youngest is in flight, those that have planes go on until it can be.) */
 static bool reserve_for_decodes(planner *p)
 {
     const sl_sched_view *view = p->view;
+    const sl_sched_seq *victim;
     uint64_t planes = 0;
 
     for (uint32_t i = 0; i < view->decoding_count; i++)
         if (!view->decoding[i].in_flight)
             planes += view->decoding[i].planes_short;
-    p->tight = planes > view->planes_free;
-    p->decode_planes = p->tight ? view->planes_free : (uint32_t)planes;
-    p->prompt_planes = view->planes_free - p->decode_planes;
-    if (!p->tight)
+    if (planes <= view->planes_free) {
+        p->prompt_planes = view->planes_free - (uint32_t)planes;
         return false;
-    const sl_sched_seq *victim = sl_sched_victim(view);
-
+    }
+    p->prompt_planes = 0;
+    victim = sl_sched_victim(view);
     if (victim == NULL)
         return false;
     preempt(p->plan, victim);
@@ -126,7 +127,7 @@ void sl_sched_decide(const sl_sched_view *view, sl_sched_plan *plan)
     if (reserve_for_decodes(&p))
         return;
     collect_prompts(&p);
-    if (!p.tight && slice_can_start(view))
+    if (slice_can_start(view))
         sl_sched_admit(&p, sl_sched_slice_tokens(view, 0));
     choose(&p);
     if (plan->prefill.item_count == 0 && plan->decode.item_count == 0)

@@ -9,9 +9,7 @@ enum { PROMPTS_MAX = SL_SCHED_RUNNING_MAX, LANE_PREFILL = 0, LANE_DECODE = 1 };
 typedef struct planner {
     const sl_sched_view *view;
     sl_sched_plan *plan;
-    uint32_t decode_planes; /* planes that the decodes which are not in flight lack */
     uint32_t prompt_planes; /* planes that prompts may take: free, and not for decodes */
-    bool tight;             /* the decodes lack planes, and nobody can be preempted now */
     /* Prompts that a slice may hold: prefilling, not in flight; then those just admitted. */
     const sl_sched_seq *prompt[PROMPTS_MAX];
     uint32_t prompt_count;

@@ -126,6 +126,21 @@ static uint32_t tile_begin(uint32_t count, uint32_t tiles, uint32_t i)
     return count * i / tiles;
 }
 
+/* A weight is read straight on: while `tiles` tiles work on the stretch of blocks in front of it,
+ * tile i prefetches its part of the equally many bytes behind. */
+static void plan_prefetch(sl_cpu_tile *tile, uint32_t kind, uint32_t tiles, uint32_t i)
+{
+    const uint32_t blocks = tile->block_end - tile->block_first;
+    const size_t begin = sl_cpu_block_at(kind, tile->block_first);
+    const size_t end = sl_cpu_block_at(kind, tile->block_end);
+    const size_t lines = (end - begin + 63) / 64;
+    const size_t each = (lines + (size_t)blocks * tiles - 1) / ((size_t)blocks * tiles);
+    const size_t done = each * blocks * i;
+
+    tile->prefetch = tile->panel + end + done * 64;
+    tile->prefetch_lines = done < lines ? (uint32_t)each : 0;
+}
+
 /* `panel_count` adjacent panels x all tokens of a piece. */
 static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *tile,
                        const sl_cpu_tile_fn *fn, const uint8_t *const *act, float *acc)
@@ -136,7 +151,7 @@ static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *ti
     const uint32_t tiles = (pc->count + SL_CPU_TILE - 1) / SL_CPU_TILE;
     const uint32_t panels = tile->panel_count;
     const uint32_t panel =
-        (uint32_t)((size_t)(tile->panel - (uint8_t *)pc->part->w->data) / tile->planes->bytes);
+        (uint32_t)((size_t)(tile->panel - (uint8_t *)pc->part->w->data) / tile->panel_bytes);
 
     memset(acc, 0, (size_t)panels * pc->count * SL_CPU_ROWS * sizeof(float));
     for (uint32_t b = 0; b < blocks; b += chunk) {
@@ -146,6 +161,8 @@ static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *ti
             const uint32_t t = tile_begin(pc->count, tiles, i);
             const uint32_t tokens = tile_begin(pc->count, tiles, i + 1) - t;
 
+            if (!sl_cpu_kind_is_float(kind))
+                plan_prefetch(tile, kind, tiles, i);
             tile->acc = acc + (size_t)t * panels * SL_CPU_ROWS;
             tile->act = act + t;
             fn[tokens](tile);
@@ -167,7 +184,7 @@ static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_til
                       const uint8_t **act, float *acc)
 {
     const sl_weight *w = pc->part->w;
-    const sl_cpu_planes planes = sl_cpu_planes_of(w->kind, w->cols);
+    const size_t panel_bytes = sl_cpu_panel_bytes(w->kind, w->cols);
     const sl_cpu_tile_fn *fn = sl_cpu_kind_is_float(w->kind)
                                    ? sl_cpu_tiles_float_avx2[w->kind - SL_CPU_INT_KINDS]
                                    : tiles_int[w->kind];
@@ -175,7 +192,7 @@ static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_til
     /* Floats: the widest tile decides, so that every tile of the piece has as many panels. */
     const uint32_t tiles = (pc->count + SL_CPU_TILE - 1) / SL_CPU_TILE;
     const uint32_t most = sl_cpu_tile_panels(w->kind, (pc->count + tiles - 1) / tiles);
-    sl_cpu_tile tile = {.planes = &planes, .cols = a->cols};
+    sl_cpu_tile tile = {.panel_bytes = panel_bytes, .cols = a->cols};
     uint32_t panel = pc->panel_first;
 
     for (uint32_t i = 0; i < pc->count; i++) {
@@ -188,7 +205,7 @@ static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_til
 
         while (count > pc->panel_end - panel)
             count /= 2;
-        tile.panel = (const uint8_t *)w->data + planes.bytes * panel;
+        tile.panel = (const uint8_t *)w->data + panel_bytes * panel;
         tile.panel_count = count;
         run_panels(a, pc, &tile, fn, act, acc);
         panel += count;

@@ -24,19 +24,10 @@
  * Source     the maddubs bounds are arithmetic; the layout is ours. */
 #include "kernels/cpu/vec_internal.h"
 
-enum { PREFETCH_BYTES = 2048 };
-
-/* A panel's planes at one block, moving on with the blocks. */
-typedef struct cursor {
-    const uint8_t *code;
-    const uint8_t *high;
-    const uint8_t *scale;
-    const uint8_t *super;
-} cursor;
-
+/* Blocks are aligned to 16 bytes only: some loads cross a line, which costs less than padding. */
 SL_INLINE __m256i load_256(const uint8_t *p)
 {
-    return _mm256_load_si256((const __m256i *)(const void *)p);
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
 SL_INLINE __m256 load_halves(const uint8_t *p)
@@ -123,51 +114,53 @@ SL_INLINE void add_high_pairs(const uint8_t *high, __m256i q[8])
 }
 
 /* Scale and (negative offsets included) min of a block's 8 rows. */
-SL_INLINE void load_scale_min(sl_cpu_kind kind, const cursor *c, __m256 *wd, __m256 *wm)
+SL_INLINE void load_scale_min(sl_cpu_kind kind, const uint8_t *super, const uint8_t *scale,
+                              __m256 *wd, __m256 *wm)
 {
     if (has_super(kind)) {
-        const __m256 sc = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(c->scale)));
-        const __m256 mn = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(c->scale + 8)));
+        const __m256 sc = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(scale)));
+        const __m256 mn = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(scale + 8)));
 
-        *wd = _mm256_mul_ps(load_halves(c->super), sc);
-        *wm = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(load_halves(c->super + 16), mn));
+        *wd = _mm256_mul_ps(load_halves(super), sc);
+        *wm = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(load_halves(super + 16), mn));
         return;
     }
-    *wd = load_halves(c->scale);
+    *wd = load_halves(scale);
     if (has_min(kind))
-        *wm = load_halves(c->scale + 16);
+        *wm = load_halves(scale + 16);
     else
         *wm = _mm256_mul_ps(*wd, _mm256_set1_ps(kind == SL_CPU_Q4_0 ? -8.0f : -16.0f));
 }
 
-SL_INLINE cursor cursor_at(sl_cpu_kind kind, const sl_cpu_tile *t, uint32_t block)
-{
-    const size_t code_bytes = kind == SL_CPU_Q8_0 ? 256 : 128;
-    const size_t high_bytes = kind == SL_CPU_Q6_K ? 64 : 32;
-    const size_t scale_bytes = has_min(kind) ? 32 : 16;
-    const size_t super_bytes = kind == SL_CPU_Q6_K ? 16 : 32;
+/* A walk over the blocks of a stretch. */
+typedef struct walk {
+    const uint8_t *super;
+    const uint8_t *block;
+    const uint8_t *prefetch;
+    uint32_t prefetch_lines;
+} walk;
 
-    return (cursor){t->panel + code_bytes * block, t->panel + t->planes->high + high_bytes * block,
-                    t->panel + t->planes->scale + scale_bytes * block,
-                    t->panel + t->planes->super + super_bytes * (block / SL_CPU_SUPER)};
+SL_INLINE walk walk_begin(sl_cpu_kind kind, const sl_cpu_tile *t)
+{
+    const uint8_t *at = t->panel + sl_cpu_block_at(kind, t->block_first);
+
+    return (walk){at, at, t->prefetch, t->prefetch_lines};
 }
 
-/* On to the next block; a lone token has no other work to hide memory behind: prefetch. */
-SL_INLINE void cursor_next(sl_cpu_kind kind, cursor *c, uint32_t next_block, int tokens)
+/* At block b: step over what its superblock shares, and prefetch. */
+SL_INLINE void walk_enter(sl_cpu_kind kind, walk *w, uint32_t b)
 {
-    if (tokens == 1) {
-        _mm_prefetch((const char *)c->code + PREFETCH_BYTES, _MM_HINT_T0);
-        _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 64, _MM_HINT_T0);
-        if (kind == SL_CPU_Q8_0) {
-            _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 128, _MM_HINT_T0);
-            _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 192, _MM_HINT_T0);
-        }
+    if (sl_cpu_layouts[kind].super > 0 && b % SL_CPU_SUPER == 0) {
+        w->super = w->block;
+        w->block += sl_cpu_layouts[kind].super;
     }
-    c->code += kind == SL_CPU_Q8_0 ? 256 : 128;
-    c->high += kind == SL_CPU_Q6_K ? 64 : 32;
-    c->scale += has_min(kind) ? 32 : 16;
-    if ((has_super(kind) || kind == SL_CPU_Q6_K) && next_block % SL_CPU_SUPER == 0)
-        c->super += kind == SL_CPU_Q6_K ? 16 : 32;
+    for (uint32_t i = 0; i < w->prefetch_lines; i++, w->prefetch += 64)
+        _mm_prefetch((const char *)w->prefetch, _MM_HINT_T0);
+}
+
+SL_INLINE void walk_leave(sl_cpu_kind kind, walk *w)
+{
+    w->block += sl_cpu_layouts[kind].block;
 }
 
 /* --- 4 and 5 bits ---------------------------------------------------------------------------- */
@@ -219,7 +212,7 @@ SL_INLINE __m256 scale_add(__m256 acc, __m256i sum, __m256 wd, __m256 wm, const 
 
 SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *tile)
 {
-    cursor c = cursor_at(kind, tile, tile->block_first);
+    walk w = walk_begin(kind, tile);
     const uint8_t *act[SL_CPU_TILE];
     __m256 acc[SL_CPU_TILE];
 
@@ -233,10 +226,11 @@ SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *t
         __m256i q[8], sum[2];
         __m256 wd, wm;
 
-        load_nibbles(c.code, q);
+        walk_enter(kind, &w, b);
+        load_nibbles(w.block, q);
         if (has_fifth(kind))
-            add_fifth_bits(c.high, q);
-        load_scale_min(kind, &c, &wd, &wm);
+            add_fifth_bits(w.block + sl_cpu_layouts[kind].high, q);
+        load_scale_min(kind, w.super, w.block + sl_cpu_layouts[kind].scale, &wd, &wm);
         SL_UNROLL
         for (int t = 0; t < tokens; t += 2) {
             const int pair = t + 1 < tokens ? 2 : 1;
@@ -247,7 +241,7 @@ SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *t
             if (pair == 2)
                 acc[t + 1] = scale_add(acc[t + 1], sum[1], wd, wm, a1);
         }
-        cursor_next(kind, &c, b + 1, tokens);
+        walk_leave(kind, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -274,7 +268,7 @@ SL_INLINE void load_scales_q6(const uint8_t *scale, __m256i half[2], __m256i *bo
 SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
 {
     const uint8_t *pairs[SL_CPU_TILE], *act[SL_CPU_TILE];
-    cursor c = cursor_at(SL_CPU_Q6_K, tile, tile->block_first);
+    walk w = walk_begin(SL_CPU_Q6_K, tile);
     __m256 acc[SL_CPU_TILE];
 
     SL_UNROLL
@@ -284,12 +278,14 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
         acc[t] = _mm256_loadu_ps(tile->acc + 8 * t);
     }
     for (uint32_t b = tile->block_first; b < tile->block_end; b++) {
-        const __m256 wd = load_halves(c.super);
         __m256i q[8], half[2], both;
+        __m256 wd;
 
-        load_nibbles(c.code, q);
-        add_high_pairs(c.high, q);
-        load_scales_q6(c.scale, half, &both);
+        walk_enter(SL_CPU_Q6_K, &w, b);
+        wd = load_halves(w.super);
+        load_nibbles(w.block, q);
+        add_high_pairs(w.block + sl_cpu_layouts[SL_CPU_Q6_K].high, q);
+        load_scales_q6(w.block + sl_cpu_layouts[SL_CPU_Q6_K].scale, half, &both);
         SL_UNROLL
         for (int t = 0; t < tokens; t++) {
             const uint8_t *a = act[t] + (size_t)b * SL_CPU_ACT_BLOCK;
@@ -305,7 +301,7 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
             acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum),
                                      _mm256_mul_ps(wd, one_float(a + SL_CPU_ACT_D)), acc[t]);
         }
-        cursor_next(SL_CPU_Q6_K, &c, b + 1, tokens);
+        walk_leave(SL_CPU_Q6_K, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -317,7 +313,7 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
 SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    cursor c = cursor_at(SL_CPU_Q8_0, tile, tile->block_first);
+    walk w = walk_begin(SL_CPU_Q8_0, tile);
     const uint8_t *act[SL_CPU_TILE];
     __m256 acc[SL_CPU_TILE];
 
@@ -328,12 +324,13 @@ SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
     }
     for (uint32_t b = tile->block_first; b < tile->block_end; b++) {
         const size_t at = (size_t)b * SL_CPU_ACT_BLOCK;
-        const __m256 wd = load_halves(c.scale);
+        const __m256 wd = load_halves(w.block + sl_cpu_layouts[SL_CPU_Q8_0].scale);
         __m256i sum[SL_CPU_TILE];
 
+        walk_enter(SL_CPU_Q8_0, &w, b);
         SL_UNROLL
         for (int v = 0; v < 8; v++) {
-            const __m256i q = load_256(c.code + 32 * v);
+            const __m256i q = load_256(w.block + 32 * v);
             const __m256i size = _mm256_abs_epi8(q);
 
             SL_UNROLL
@@ -349,7 +346,7 @@ SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
             acc[t] =
                 _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]),
                                 _mm256_mul_ps(wd, one_float(act[t] + at + SL_CPU_ACT_D)), acc[t]);
-        cursor_next(SL_CPU_Q8_0, &c, b + 1, tokens);
+        walk_leave(SL_CPU_Q8_0, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)

@@ -544,7 +544,7 @@ static void a_prompt_in_computation_can_be_the_youngest(void **state)
     view.planes_free = 0;
     sl_sched_decide(&view, &plan);
     assert_int_equal(plan.preempt_slot, 2);
-    /* In flight it cannot be preempted: wait for its slice, and start no other prompt. */
+    /* In flight it cannot be preempted: wait for its slice. */
     prefilling[0].in_flight = true;
     view.lane_busy[0] = true;
     view.state = SL_STATE_EXCLUSIVE;

@@ -329,7 +329,7 @@ static void random_flight(views *v, sl_sched_view *view)
     view->lane_busy[1] = view->decoding_count > 0 && below(3) == 0;
     if (view->lane_busy[0] || (view->lane_busy[1] && below(4) == 0))
         put_in_flight(v->prefilling, view->prefilling_count);
-    if (view->lane_busy[1])
+    if (view->lane_busy[1] || (view->lane_busy[0] && below(4) == 0))
         put_in_flight(v->decoding, view->decoding_count);
     view->layer_cuts = view->policy == SL_POLICY_SLUICE && below(3) == 0;
     if (!view->layer_cuts || view->lane_busy[0] || view->prefilling_count == 0 || view->layers < 2)
