@@ -4,7 +4,7 @@
  *
  * The model is a tiny generated file: byte-level vocabulary, a ChatML template, 512 tokens of
  * context (or --max-model-len).  A line "fail N" on standard input makes the N-th allocation from
- * then on fail once; the reply is a line on standard output. */
+ * then on fail once; the reply is a line on standard output: how many there were since the last. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,14 +66,15 @@ static void commands(void *arg)
     char line[64];
     unsigned long long at;
     ssize_t n;
+    int len;
 
     (void)arg;
     while ((n = read(STDIN_FILENO, line, sizeof(line) - 1)) > 0) {
         line[n] = '\0';
         if (sscanf(line, "fail %llu", &at) != 1)
             continue;
-        sl_alloc_fail_at(at);
-        if (write(STDOUT_FILENO, "ok\n", 3) != 3)
+        len = snprintf(line, sizeof(line), "%llu\n", (unsigned long long)sl_alloc_fail_at(at));
+        if (write(STDOUT_FILENO, line, (size_t)len) != len)
             return;
     }
 }

@@ -94,7 +94,7 @@ class Daemon:
     def command(self, text):
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == b"ok\n"
+        return int(self.process.stdout.readline())
 
     def stop(self, expect=0):
         if self.process.poll() is None:
@@ -800,25 +800,34 @@ class Limits(unittest.TestCase):
             Daemon("--uds", path).stop()
 
     def test_failed_allocations_harm_one_request_at_most(self):
+        """Every allocation of a request fails once (a text may then be called malformed: 400)."""
         d = Daemon("--max-num-seqs", 4)
+
+        def once(raw):
+            with d.connect() as s:
+                s.sendall(raw)
+                try:
+                    return Reply(s).status
+                except EOFError:
+                    return 0
+
         for stream in (False, True):
-            body = request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "[[say=abc]]"}], "stream": stream,
-                                                            "logprobs": True, "top_logprobs": 1, "stop": ["zz"], "frequency_penalty": 1,
-                                                            "logit_bias": {"5": 1}, "metadata": {"a": "y" * 5000}})
-            statuses = set()
-            for n in range(1, 90):
-                with d.connect() as s:
-                    d.command(f"fail {n}")
-                    s.sendall(body)
-                    try:
-                        statuses.add(Reply(s).status)
-                    except EOFError:
-                        statuses.add(0)
+            raw = request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "[[say=abc]]"}], "stream": stream,
+                                                           "logprobs": True, "top_logprobs": 1, "stop": ["zz"], "frequency_penalty": 1,
+                                                           "logit_bias": {"5": 1}, "metadata": {"a": "y" * 5000}})
+            d.command("fail 0")
+            self.assertEqual(once(raw), 200)
+            count = d.command("fail 0")
+            self.assertGreater(count, 20)
+            statuses = []
+            for n in range(1, count + 1):
+                d.command(f"fail {n}")
+                statuses.append(once(raw))
                 d.command("fail 0")
-                self.assertEqual(d.chat("[[say=abc]]").text, "abc")
-            self.assertLessEqual(statuses, {0, 200, 400, 500})
-            self.assertIn(200, statuses)
-            self.assertTrue(statuses & {0, 500})
+                if n % 5 == 0:
+                    self.assertEqual(d.chat("[[say=abc]]").text, "abc")
+            self.assertLessEqual(set(statuses), {0, 200, 400, 500, 503})
+            self.assertGreater(len([s for s in statuses if s in (0, 500, 503)]), 10)
         d.wait_metric("sluice_slots_free", d.metric("sluice_slots_total"))
         d.stop()
 
