@@ -116,9 +116,16 @@ typedef struct sl_cpu_tile {
 
 typedef void (*sl_cpu_tile_fn)(const sl_cpu_tile *tile);
 
-/* Tiles by kind and number of tokens ([0], no tokens, is NULL). */
+/* Tiles of the integer kinds, by kind and number of tokens ([0], no tokens, is NULL).  Calls with
+ * `pair_tokens` rows or more give a tile two adjacent panels, where there are two; 0: never. */
 typedef sl_cpu_tile_fn sl_cpu_tile_row[SL_CPU_TILE + 1];
-extern const sl_cpu_tile_row sl_cpu_tiles_int_avx2[SL_CPU_INT_KINDS];
+typedef struct sl_cpu_tiles {
+    uint32_t pair_tokens;
+    sl_cpu_tile_row fn[SL_CPU_INT_KINDS];
+} sl_cpu_tiles;
+
+extern const sl_cpu_tiles sl_cpu_tiles_avx2;
+extern const sl_cpu_tiles sl_cpu_tiles_vnni; /* AVX-512 VNNI: to be entered only if it is there */
 extern const sl_cpu_tile_row sl_cpu_tiles_float_avx2[SL_CPU_KIND_COUNT - SL_CPU_INT_KINDS];
 
 static inline uint32_t sl_cpu_blocks(uint32_t cols)
@@ -134,14 +141,6 @@ static inline uint32_t sl_cpu_panels(uint32_t rows)
 static inline bool sl_cpu_kind_is_float(uint32_t kind)
 {
     return kind >= SL_CPU_INT_KINDS;
-}
-
-/* Panels that one call of a tile of `tokens` tokens covers at most. */
-static inline uint32_t sl_cpu_tile_panels(uint32_t kind, uint32_t tokens)
-{
-    if (!sl_cpu_kind_is_float(kind))
-        return 1;
-    return tokens > 3 ? 2 : 4;
 }
 
 /* Where a prepared row keeps its pairs of sums and its floats. */
@@ -175,10 +174,7 @@ sl_status sl_cpu_prepare(const sl_prepare_args *a, sl_stream *stream);
 sl_status sl_cpu_glu(const sl_glu_args *a, sl_stream *stream);
 sl_status sl_cpu_rope_append(const sl_rope_append_args *a, sl_stream *stream);
 sl_status sl_cpu_attention(const sl_attention_args *a, sl_stream *stream);
-sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream);
-
-/* linear, with the given tiles for the integer kinds. */
-sl_status sl_cpu_linear_run(const sl_linear_args *a, sl_stream *stream,
-                            const sl_cpu_tile_row *tiles_int);
+/* With the given tiles for the integer kinds. */
+sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream, const sl_cpu_tiles *tiles_int);
 
 #endif
