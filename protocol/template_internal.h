@@ -290,7 +290,6 @@ SL_MUST_CHECK sl_status sl_tpl_eval(sl_tpl_render *r, const sl_tpl_node *n, sl_t
 /* A POSTFIX that ends in a call, which gets `caller` as a keyword argument. */
 SL_MUST_CHECK sl_status sl_tpl_eval_call(sl_tpl_render *r, const sl_tpl_node *n,
                                          const sl_tpl_value *caller, sl_tpl_value *out);
-SL_MUST_CHECK sl_status sl_tpl_eval_args(sl_tpl_render *r, const sl_tpl_arg *arg, sl_tpl_args *out);
 /* Filters one after another, on *value. */
 SL_MUST_CHECK sl_status sl_tpl_eval_filters(sl_tpl_render *r, const sl_tpl_part *part,
                                             sl_tpl_value *value);
@@ -379,10 +378,6 @@ SL_MUST_CHECK sl_status sl_tpl_want_str(sl_tpl_render *r, sl_tpl_value v, const 
 
 /* template_compare.c */
 SL_MUST_CHECK sl_status sl_tpl_equal(sl_tpl_render *r, sl_tpl_value a, sl_tpl_value b, bool *out);
-/* -1, 0, 1 as a is less, equal, greater; 2: not ordered (nan).  Fails where Python does. */
-SL_MUST_CHECK sl_status sl_tpl_order(sl_tpl_render *r, sl_tpl_value a, sl_tpl_value b, int *out);
-SL_MUST_CHECK sl_status sl_tpl_contains(sl_tpl_render *r, sl_tpl_value item, sl_tpl_value in,
-                                        bool *out);
 SL_MUST_CHECK sl_status sl_tpl_compare(sl_tpl_render *r, sl_tpl_op op, sl_tpl_value a,
                                        sl_tpl_value b, bool *out);
 bool sl_tpl_hashable(sl_tpl_value v);
@@ -409,12 +404,9 @@ SL_MUST_CHECK sl_status sl_tpl_get_path(sl_tpl_render *r, sl_tpl_value v, sl_tpl
                                         const sl_tpl_value *otherwise, sl_tpl_value *out);
 
 /* template_print.c */
-SL_MUST_CHECK sl_status sl_tpl_print(sl_tpl_render *r, sl_tpl_text *t, sl_tpl_value v);
 SL_MUST_CHECK sl_status sl_tpl_to_str(sl_tpl_render *r, sl_tpl_value v, const sl_tpl_str **out);
 SL_MUST_CHECK sl_status sl_tpl_repr(sl_tpl_render *r, sl_tpl_text *t, sl_tpl_value v,
                                     unsigned depth);
-enum { SL_TPL_FLOAT_BYTES = 40 };
-size_t sl_tpl_float_text(double f, char out[SL_TPL_FLOAT_BYTES]); /* as Python's repr */
 sl_status sl_tpl_filter_tojson(sl_tpl_render *r, const sl_tpl_call *call, sl_tpl_value *out);
 
 /* template_json.c */

@@ -204,8 +204,6 @@ typedef struct sl_tpl_parser {
     sl_tpl_name *bucket[SL_TPL_NAME_BUCKETS]; /* names, interned: equal names are one pointer */
 } sl_tpl_parser;
 
-SL_MUST_CHECK sl_status sl_tpl_parse(sl_tpl_parser *p, sl_template *out);
-
 /* template_parse.c, for template_parse_expr.c and back. */
 SL_MUST_CHECK sl_status sl_tpl_parse_fail(sl_tpl_parser *p, uint32_t line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -219,8 +217,6 @@ bool sl_tpl_parse_skip(sl_tpl_parser *p, const char *op);
 bool sl_tpl_parse_skip_name(sl_tpl_parser *p, const char *name);
 SL_MUST_CHECK sl_status sl_tpl_parse_expect(sl_tpl_parser *p, const char *op);
 SL_MUST_CHECK sl_status sl_tpl_parse_name(sl_tpl_parser *p, const sl_tpl_str **out);
-SL_MUST_CHECK sl_status sl_tpl_parse_intern(sl_tpl_parser *p, const char *text, size_t len,
-                                            const sl_tpl_str **out);
 SL_MUST_CHECK sl_status sl_tpl_parse_node(sl_tpl_parser *p, sl_tpl_node_kind kind, uint32_t line,
                                           sl_tpl_node **out);
 
