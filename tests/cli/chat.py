@@ -7,6 +7,7 @@ of the conversation was sent.
 
 usage: chat.py CHAT_PROGRAM FAKE_DAEMON
 """
+import atexit
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ class Chat(unittest.TestCase):
     def setUp(self):
         self.d = subprocess.Popen([DAEMON, "--port", "0", *self.options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                   env={k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")})
+        atexit.register(self.d.kill)
         self.url = None
         for line in self.d.stderr:
             m = re.search(r"listening address=(http://\S+)", line)
