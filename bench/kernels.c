@@ -1,6 +1,6 @@
 /* bench/kernels.c - how fast the CPU kernels are, beside what the machine allows.
  *
- *     kernels [--threads N] [--only WORD]
+ *     kernels [--threads N] [--only WORD] [--table avx2]
  *
  * First the roofs, measured here and now with the same threads: a streaming read, and loops of
  * register-only instructions (unsigned nibbles times signed bytes; signed bytes; fp32).  Then every
@@ -531,6 +531,8 @@ int main(int argc, char **argv)
             c.size = (uint32_t)atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--only") == 0)
             only = argv[i + 1];
+        else if (strcmp(argv[i], "--table") == 0 && strcmp(argv[i + 1], "avx2") == 0)
+            ops = sl_ops_cpu_avx2();
     }
     if (c.size < 1 || c.size > THREADS_MAX) {
         fprintf(stderr, "--threads: 1 to %d\n", THREADS_MAX);

@@ -250,6 +250,6 @@ TILES(Q6_K)
 TILES(Q8_0)
 
 const sl_cpu_tiles sl_cpu_tiles_avx2 = {
-    .pair_tokens = 0,
+    .panels = 1,
     .fn = {ROW(Q4_0), ROW(Q4_1), ROW(Q4_K), ROW(Q5_0), ROW(Q5_1), ROW(Q5_K), ROW(Q6_K), ROW(Q8_0)},
 };
