@@ -256,6 +256,10 @@ const sl_ops *sl_ops_ref(void);
  */
 const sl_ops *sl_ops_cpu(const char **features);
 
+/* The plainest of the fast CPU tables (AVX2), whatever else the machine has: for tests and
+ * comparisons.  Every fast CPU table has its layouts and its bits.  NULL without AVX2. */
+const sl_ops *sl_ops_cpu_avx2(void);
+
 #ifdef __cplusplus
 }
 #endif

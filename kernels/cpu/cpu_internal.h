@@ -10,18 +10,20 @@
  * with d = absmax / 127 and code = round(x / d), to nearest even; elements beyond K are zero.
  *
  * A packed weight is panels of 8 rows, one after the other; the last is padded with zero rows.  A
- * panel is up to four planes, each one stream from the panel's first block of 32 columns to the
- * last: codes, high bits, scales, and what a superblock of 256 columns shares.
+ * panel is its blocks of 32 columns, one after the other, so that a walk over a weight reads memory
+ * once, straight on.  In a block, in this order:
  *
- *     codes, 4 bits   128 bytes a block = 4 vectors of 32 bytes; byte 4 r + j of vector v is row r,
- *                     columns 4 v + j (low nibble) and 16 + 4 v + j (high nibble)
- *     codes, 8 bits   256 bytes a block = 8 vectors; byte 4 r + j of vector v is column 4 v + j
- *     high, 1 bit     32 bytes a block: bit v of byte 4 r + j belongs to column 4 v + j
- *     high, 2 bits    64 bytes a block: bits 2 (v % 4) of byte 4 r + j of vector v / 4, likewise
- *     scales          per block: f16 d[8]; or f16 d[8], m[8]; or u8 scale[8], min[8] (Q4_K, Q5_K);
- *                     or s8 scale[8] of columns 0-15 and scale[8] of columns 16-31 (Q6_K)
- *     super           per 256 columns: f16 d[8], dmin[8] (Q4_K, Q5_K); or f16 d[8] (Q6_K)
- *     floats          F32, F16, BF16: one element of each of the 8 rows, column after column
+ *     codes, 4 bits   128 bytes = 4 vectors of 32; byte 4 r + j of vector v is row r, columns
+ *                     4 v + j (low nibble) and 16 + 4 v + j (high nibble)
+ *     or 8 bits       256 bytes = 8 vectors; byte 4 r + j of vector v is column 4 v + j
+ *     high, 1 bit     32 bytes: bit v of byte 4 r + j belongs to column 4 v + j
+ *     or 2 bits       64 bytes: bits 2 (v % 4) of byte 4 r + j of vector v / 4, likewise
+ *     scales          f16 d[8]; or f16 d[8], m[8]; or u8 scale[8], min[8] (Q4_K, Q5_K); or s8
+ *                     scale[8] of columns 0-15 and scale[8] of columns 16-31 (Q6_K)
+ *
+ * and in front of every 8 blocks of a K kind what they share: f16 d[8], dmin[8] (Q4_K, Q5_K) or
+ * f16 d[8] (Q6_K).  Floats (F32, F16, BF16): one element of each of the 8 rows, column after
+ * column.
  *
  * So a vector of weights meets four activations, broadcast from one 32-bit load, and the lanes of
  * every accumulator are the panel's 8 rows.  Nothing is lost: the file's values come back exactly
@@ -62,24 +64,50 @@ typedef enum sl_cpu_kind {
     SL_CPU_KIND_COUNT
 } sl_cpu_kind;
 
-/* A panel: where its planes begin.  All of them are 64-byte aligned. */
-typedef struct sl_cpu_planes {
-    size_t high; /* offsets; the codes (or floats) are at 0 */
-    size_t scale;
-    size_t super;
-    size_t bytes; /* of the panel */
-} sl_cpu_planes;
+/* Sizes and offsets inside a panel of an integer kind, in bytes. */
+typedef struct sl_cpu_layout {
+    uint16_t block; /* of a block */
+    uint16_t high;  /* where its high bits are */
+    uint16_t scale; /* where its scales are */
+    uint16_t super; /* in front of every 8 blocks */
+} sl_cpu_layout;
 
-sl_cpu_planes sl_cpu_planes_of(sl_cpu_kind kind, uint32_t cols);
+/* clang-format off */
+static const sl_cpu_layout sl_cpu_layouts[] = {
+    [SL_CPU_Q4_0] = {144, 128, 128,  0},
+    [SL_CPU_Q4_1] = {160, 128, 128,  0},
+    [SL_CPU_Q4_K] = {144, 128, 128, 32},
+    [SL_CPU_Q5_0] = {176, 128, 160,  0},
+    [SL_CPU_Q5_1] = {192, 128, 160,  0},
+    [SL_CPU_Q5_K] = {176, 128, 160, 32},
+    [SL_CPU_Q6_K] = {208, 128, 192, 16},
+    [SL_CPU_Q8_0] = {272, 256, 256,  0},
+};
+/* clang-format on */
+
+/* Bytes from a panel's begin to block `block` (to its superblock's shared part, if that begins
+ * there). */
+static inline size_t sl_cpu_block_at(uint32_t kind, uint32_t block)
+{
+    const sl_cpu_layout *l = &sl_cpu_layouts[kind];
+
+    return (size_t)block * l->block + (size_t)(block + SL_CPU_SUPER - 1) / SL_CPU_SUPER * l->super;
+}
+
+/* Bytes of a panel, a multiple of 64. */
+size_t sl_cpu_panel_bytes(uint32_t kind, uint32_t cols);
 
 /* What a tile reads: one panel (integer kinds) or `panel_count` adjacent ones (floats), and up to
  * six prepared rows.  acc is [panel][token][8] floats: the sums so far, which the tile continues
- * over the blocks [block_first, block_end). */
+ * over the blocks [block_first, block_end), a stretch that begins at a superblock.  Meanwhile it
+ * prefetches `prefetch_lines` lines a block from `prefetch` on. */
 typedef struct sl_cpu_tile {
     float *acc;
     const uint8_t *panel;
-    const sl_cpu_planes *planes;
+    size_t panel_bytes;
     const uint8_t *const *act;
+    const uint8_t *prefetch;
+    uint32_t prefetch_lines;
     uint32_t cols;
     uint32_t block_first;
     uint32_t block_end;
@@ -88,9 +116,16 @@ typedef struct sl_cpu_tile {
 
 typedef void (*sl_cpu_tile_fn)(const sl_cpu_tile *tile);
 
-/* Tiles by kind and number of tokens ([0], no tokens, is NULL). */
+/* Tiles of the integer kinds, by kind and number of tokens ([0], no tokens, is NULL).  Calls with
+ * `pair_tokens` rows or more give a tile two adjacent panels, where there are two; 0: never. */
 typedef sl_cpu_tile_fn sl_cpu_tile_row[SL_CPU_TILE + 1];
-extern const sl_cpu_tile_row sl_cpu_tiles_int_avx2[SL_CPU_INT_KINDS];
+typedef struct sl_cpu_tiles {
+    uint32_t pair_tokens;
+    sl_cpu_tile_row fn[SL_CPU_INT_KINDS];
+} sl_cpu_tiles;
+
+extern const sl_cpu_tiles sl_cpu_tiles_avx2;
+extern const sl_cpu_tiles sl_cpu_tiles_vnni; /* AVX-512 VNNI: to be entered only if it is there */
 extern const sl_cpu_tile_row sl_cpu_tiles_float_avx2[SL_CPU_KIND_COUNT - SL_CPU_INT_KINDS];
 
 static inline uint32_t sl_cpu_blocks(uint32_t cols)
@@ -106,14 +141,6 @@ static inline uint32_t sl_cpu_panels(uint32_t rows)
 static inline bool sl_cpu_kind_is_float(uint32_t kind)
 {
     return kind >= SL_CPU_INT_KINDS;
-}
-
-/* Panels that one call of a tile of `tokens` tokens covers at most. */
-static inline uint32_t sl_cpu_tile_panels(uint32_t kind, uint32_t tokens)
-{
-    if (!sl_cpu_kind_is_float(kind))
-        return 1;
-    return tokens > 3 ? 2 : 4;
 }
 
 /* Where a prepared row keeps its pairs of sums and its floats. */
@@ -147,10 +174,7 @@ sl_status sl_cpu_prepare(const sl_prepare_args *a, sl_stream *stream);
 sl_status sl_cpu_glu(const sl_glu_args *a, sl_stream *stream);
 sl_status sl_cpu_rope_append(const sl_rope_append_args *a, sl_stream *stream);
 sl_status sl_cpu_attention(const sl_attention_args *a, sl_stream *stream);
-sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream);
-
-/* linear, with the given tiles for the integer kinds. */
-sl_status sl_cpu_linear_run(const sl_linear_args *a, sl_stream *stream,
-                            const sl_cpu_tile_row *tiles_int);
+/* With the given tiles for the integer kinds. */
+sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream, const sl_cpu_tiles *tiles_int);
 
 #endif

@@ -17,8 +17,10 @@ enum {
     CHUNK_INT = 64,           /* blocks of K: 9 KiB of a 4-bit panel, 15 KiB of six prepared rows */
     CHUNK_FLOAT = 8,          /* 8 KiB of an fp32 panel, 6 KiB of six rows */
     ACT_L2_BYTES = 384 << 10, /* prepared rows that a panel should find in L2 */
-    PIECES_PER_MEMBER = 8,
-    PANELS_MAX = 4 /* of a tile */
+    PREFETCH_BYTES = 4096,    /* 1 to 8 KiB were the same */
+    PIECE_BYTES = 64 << 10,   /* of weights, at least: what a member prefetches beyond is lost */
+    PIECES_PER_MEMBER = 8,    /* or only 2, to keep to PIECE_BYTES */
+    PANELS_MAX = 4            /* of a tile */
 };
 
 /* How one linear call is cut: a pure function of its shape and the team's size. */
@@ -48,8 +50,24 @@ static uint32_t token_block(uint32_t n, uint32_t cols)
     return round_up((n + blocks - 1) / blocks, SL_CPU_TILE);
 }
 
-static cut cut_work(const sl_linear_args *a, uint32_t members)
+/* Panels of a piece, of `panels` in all parts together. */
+static uint32_t piece_panels(const cut *c, uint32_t panels, size_t panel_bytes, uint32_t members)
 {
+    const uint32_t work = panels * c->token_blocks;
+    const uint32_t fine = work / (members * PIECES_PER_MEMBER);
+    const uint32_t coarse = work / (members * 2);
+    const uint32_t long_enough = (uint32_t)(PIECE_BYTES / panel_bytes);
+
+    if (members == 1)
+        return panels;
+    if (fine >= long_enough)
+        return fine > 0 ? fine : 1;
+    return coarse < long_enough ? (coarse > 0 ? coarse : 1) : long_enough;
+}
+
+static cut cut_work(const sl_linear_args *a, uint32_t members, const sl_cpu_tiles *tiles_int)
+{
+    const sl_weight *w = a->part[0].w;
     cut c = {.tokens = token_block(a->n, a->cols)};
     uint32_t panels = 0;
     bool floats = false;
@@ -59,13 +77,9 @@ static cut cut_work(const sl_linear_args *a, uint32_t members)
         floats = floats || sl_cpu_kind_is_float(a->part[p].w->kind);
     }
     c.token_blocks = (a->n + c.tokens - 1) / c.tokens;
-    c.panels = panels * c.token_blocks / (members * PIECES_PER_MEMBER);
-    if (members == 1)
-        c.panels = panels;
-    if (c.panels == 0)
-        c.panels = 1;
-    if (floats)
-        c.panels = round_up(c.panels, PANELS_MAX);
+    c.panels = piece_panels(&c, panels, sl_cpu_panel_bytes(w->kind, w->cols), members);
+    if (floats || tiles_int->pair_tokens > 0)
+        c.panels = round_up(c.panels, floats ? PANELS_MAX : 2);
     for (uint32_t p = 0; p < a->part_count; p++) {
         c.part_pieces[p] = (sl_cpu_panels(a->part[p].w->rows) + c.panels - 1) / c.panels;
         c.pieces_per_token_block += c.part_pieces[p];
@@ -126,6 +140,26 @@ static uint32_t tile_begin(uint32_t count, uint32_t tiles, uint32_t i)
     return count * i / tiles;
 }
 
+/* A weight is read straight on.  A lone tile on a lone panel prefetches a little ahead.  Else,
+ * while `tiles` tiles work on a stretch of blocks, tile i prefetches its part of the equally many
+ * bytes that come next: behind the stretch, or in the next panel(s). */
+static void plan_prefetch(sl_cpu_tile *tile, uint32_t kind, uint32_t tiles, uint32_t i)
+{
+    const uint32_t blocks = tile->block_end - tile->block_first;
+    const size_t begin = sl_cpu_block_at(kind, tile->block_first);
+    const size_t end = sl_cpu_block_at(kind, tile->block_end);
+    const bool last = tile->block_end == sl_cpu_blocks(tile->cols);
+    const size_t next = last ? tile->panel_bytes * tile->panel_count : end;
+    const size_t lines = (end - begin + 63) / 64;
+    const size_t each = (lines + (size_t)blocks * tiles - 1) / ((size_t)blocks * tiles);
+    const size_t done = each * blocks * i;
+
+    tile->prefetch = tile->panel + next + done * 64;
+    if (tiles == 1 && tile->panel_count == 1)
+        tile->prefetch = tile->panel + begin + PREFETCH_BYTES;
+    tile->prefetch_lines = done < lines ? (uint32_t)each : 0;
+}
+
 /* `panel_count` adjacent panels x all tokens of a piece. */
 static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *tile,
                        const sl_cpu_tile_fn *fn, const uint8_t *const *act, float *acc)
@@ -136,7 +170,7 @@ static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *ti
     const uint32_t tiles = (pc->count + SL_CPU_TILE - 1) / SL_CPU_TILE;
     const uint32_t panels = tile->panel_count;
     const uint32_t panel =
-        (uint32_t)((size_t)(tile->panel - (uint8_t *)pc->part->w->data) / tile->planes->bytes);
+        (uint32_t)((size_t)(tile->panel - (uint8_t *)pc->part->w->data) / tile->panel_bytes);
 
     memset(acc, 0, (size_t)panels * pc->count * SL_CPU_ROWS * sizeof(float));
     for (uint32_t b = 0; b < blocks; b += chunk) {
@@ -146,6 +180,8 @@ static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *ti
             const uint32_t t = tile_begin(pc->count, tiles, i);
             const uint32_t tokens = tile_begin(pc->count, tiles, i + 1) - t;
 
+            if (!sl_cpu_kind_is_float(kind))
+                plan_prefetch(tile, kind, tiles, i);
             tile->acc = acc + (size_t)t * panels * SL_CPU_ROWS;
             tile->act = act + t;
             fn[tokens](tile);
@@ -163,19 +199,22 @@ static void run_panels(const sl_linear_args *a, const piece *pc, sl_cpu_tile *ti
     }
 }
 
-static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_tile_row *tiles_int,
+static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_tiles *tiles_int,
                       const uint8_t **act, float *acc)
 {
     const sl_weight *w = pc->part->w;
-    const sl_cpu_planes planes = sl_cpu_planes_of(w->kind, w->cols);
+    const size_t panel_bytes = sl_cpu_panel_bytes(w->kind, w->cols);
     const sl_cpu_tile_fn *fn = sl_cpu_kind_is_float(w->kind)
                                    ? sl_cpu_tiles_float_avx2[w->kind - SL_CPU_INT_KINDS]
-                                   : tiles_int[w->kind];
+                                   : tiles_int->fn[w->kind];
     const size_t act_bytes = sl_cpu_act_bytes(a->cols);
-    /* Floats: the widest tile decides, so that every tile of the piece has as many panels. */
+    /* Floats: as many accumulators as there are registers; the widest tile of the piece decides. */
     const uint32_t tiles = (pc->count + SL_CPU_TILE - 1) / SL_CPU_TILE;
-    const uint32_t most = sl_cpu_tile_panels(w->kind, (pc->count + tiles - 1) / tiles);
-    sl_cpu_tile tile = {.planes = &planes, .cols = a->cols};
+    const bool pair = tiles_int->pair_tokens > 0 && pc->count >= tiles_int->pair_tokens;
+    const uint32_t most_int = pair ? 2 : 1;
+    const uint32_t most_float = (pc->count + tiles - 1) / tiles > 3 ? 2 : PANELS_MAX;
+    const uint32_t most = sl_cpu_kind_is_float(w->kind) ? most_float : most_int;
+    sl_cpu_tile tile = {.panel_bytes = panel_bytes, .cols = a->cols};
     uint32_t panel = pc->panel_first;
 
     for (uint32_t i = 0; i < pc->count; i++) {
@@ -188,7 +227,7 @@ static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_til
 
         while (count > pc->panel_end - panel)
             count /= 2;
-        tile.panel = (const uint8_t *)w->data + planes.bytes * panel;
+        tile.panel = (const uint8_t *)w->data + panel_bytes * panel;
         tile.panel_count = count;
         run_panels(a, pc, &tile, fn, act, acc);
         panel += count;
@@ -209,8 +248,7 @@ static bool shapes_ok(const sl_linear_args *a)
     return true;
 }
 
-sl_status sl_cpu_linear_run(const sl_linear_args *a, sl_stream *stream,
-                            const sl_cpu_tile_row *tiles_int)
+sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream, const sl_cpu_tiles *tiles_int)
 {
     const uint8_t *act[SL_CPU_TOKENS_MAX];
     float acc[PANELS_MAX * SL_CPU_TILE * SL_CPU_ROWS + 2 * SL_CPU_TOKENS_MAX * SL_CPU_ROWS];
@@ -221,7 +259,7 @@ sl_status sl_cpu_linear_run(const sl_linear_args *a, sl_stream *stream,
         return SL_OK;
     if (!shapes_ok(a))
         return SL_EINVAL;
-    c = cut_work(a, sl_stream_size(stream));
+    c = cut_work(a, sl_stream_size(stream), tiles_int);
     while ((index = sl_stream_take(stream, c.pieces_per_token_block * c.token_blocks)) !=
            UINT32_MAX) {
         const piece pc = piece_at(a, &c, index);
@@ -230,9 +268,4 @@ sl_status sl_cpu_linear_run(const sl_linear_args *a, sl_stream *stream,
     }
     sl_stream_barrier(stream);
     return SL_OK;
-}
-
-sl_status sl_cpu_linear(const sl_linear_args *a, sl_stream *stream)
-{
-    return sl_cpu_linear_run(a, stream, sl_cpu_tiles_int_avx2);
 }

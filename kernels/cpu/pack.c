@@ -12,22 +12,6 @@
 #include "kernels/cpu/cpu_internal.h"
 #include "kernels/team.h"
 
-typedef struct kind_info {
-    uint8_t code_bytes; /* of a plane, a block of 32 columns (floats: a column) */
-    uint8_t high_bytes;
-    uint8_t scale_bytes;
-    uint8_t super_bytes; /* a superblock of 256 columns */
-} kind_info;
-
-static const kind_info kinds[SL_CPU_KIND_COUNT] = {
-    [SL_CPU_Q4_0] = {128, 0, 16, 0},   [SL_CPU_Q4_1] = {128, 0, 32, 0},
-    [SL_CPU_Q4_K] = {128, 0, 16, 32},  [SL_CPU_Q5_0] = {128, 32, 16, 0},
-    [SL_CPU_Q5_1] = {128, 32, 32, 0},  [SL_CPU_Q5_K] = {128, 32, 16, 32},
-    [SL_CPU_Q6_K] = {128, 64, 16, 16}, [SL_CPU_Q8_0] = {0, 0, 16, 0}, /* codes: 256 */
-    [SL_CPU_F16] = {16, 0, 0, 0},      [SL_CPU_BF16] = {16, 0, 0, 0},
-    [SL_CPU_F32] = {32, 0, 0, 0},
-};
-
 static const uint8_t kind_of_dtype[SL_DTYPE_COUNT] = {
     [SL_DTYPE_F32] = SL_CPU_F32,   [SL_DTYPE_F16] = SL_CPU_F16,   [SL_DTYPE_BF16] = SL_CPU_BF16,
     [SL_DTYPE_Q4_0] = SL_CPU_Q4_0, [SL_DTYPE_Q4_1] = SL_CPU_Q4_1, [SL_DTYPE_Q5_0] = SL_CPU_Q5_0,
@@ -40,19 +24,11 @@ static size_t lines(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-sl_cpu_planes sl_cpu_planes_of(sl_cpu_kind kind, uint32_t cols)
+size_t sl_cpu_panel_bytes(uint32_t kind, uint32_t cols)
 {
-    const kind_info *info = &kinds[kind];
-    const size_t blocks = sl_cpu_blocks(cols);
-    const size_t supers = (blocks + SL_CPU_SUPER - 1) / SL_CPU_SUPER;
-    const size_t units = sl_cpu_kind_is_float(kind) ? cols : blocks;
-    sl_cpu_planes p;
-
-    p.high = lines(units * (kind == SL_CPU_Q8_0 ? 256u : info->code_bytes));
-    p.scale = p.high + lines(blocks * info->high_bytes);
-    p.super = p.scale + lines(blocks * info->scale_bytes);
-    p.bytes = p.super + lines(supers * info->super_bytes);
-    return p;
+    if (sl_cpu_kind_is_float(kind))
+        return lines((size_t)cols * SL_CPU_ROWS * (kind == SL_CPU_F32 ? 4 : 2));
+    return lines(sl_cpu_block_at(kind, sl_cpu_blocks(cols)));
 }
 
 size_t sl_cpu_act_bytes(uint32_t cols)
@@ -71,7 +47,7 @@ sl_status sl_cpu_weight_plan(sl_weight *w, sl_err *err)
     if (sl_dtype_row_bytes(w->dtype, w->cols, &row) != SL_OK)
         return sl_fail(err, SL_EUNSUPPORTED, "rows of %u are no whole number of %s blocks", w->cols,
                        sl_dtype_name(w->dtype));
-    if (!sl_mul_size(sl_cpu_planes_of(kind, w->cols).bytes, sl_cpu_panels(w->rows), &all))
+    if (!sl_mul_size(sl_cpu_panel_bytes(kind, w->cols), sl_cpu_panels(w->rows), &all))
         return sl_fail(err, SL_EUNSUPPORTED, "a weight of %u x %u is too large", w->rows, w->cols);
     w->kind = kind;
     w->bytes = all;
@@ -189,71 +165,89 @@ static void take_block(sl_dtype dtype, const uint8_t *row, uint32_t block, row_b
 
 /* --- panels ---------------------------------------------------------------------------------- */
 
-/* Codes and high bits of row r (0 .. 7) into block `block` of a panel whose bytes were zero. */
-static void put_codes(uint8_t *panel, const sl_cpu_planes *planes, sl_cpu_kind kind, uint32_t block,
-                      uint32_t r, const uint8_t *code)
+/* Where block `block` of a panel lies, and what its superblock shares. */
+typedef struct block_place {
+    uint8_t *code;
+    uint8_t *high;
+    uint8_t *scale;
+    uint8_t *super;
+} block_place;
+
+static block_place place_of(uint8_t *panel, uint32_t kind, uint32_t block)
 {
-    const kind_info *info = &kinds[kind];
-    uint8_t *high = panel + planes->high + (size_t)block * info->high_bytes;
+    const sl_cpu_layout *l = &sl_cpu_layouts[kind];
+    const uint32_t first = block / SL_CPU_SUPER * SL_CPU_SUPER;
+    block_place p;
+
+    p.super = panel + sl_cpu_block_at(kind, first);
+    p.code = p.super + l->super + (size_t)(block - first) * l->block;
+    p.high = p.code + l->high;
+    p.scale = p.code + l->scale;
+    return p;
+}
+
+/* High bits of a code beyond the nibble: 0, 1 or 2 (and none for whole bytes). */
+static uint32_t high_bits(uint32_t kind)
+{
+    return (sl_cpu_layouts[kind].scale - sl_cpu_layouts[kind].high) / 32u;
+}
+
+/* Codes and high bits of row r (0 .. 7) into a block whose bytes were zero. */
+static void put_codes(const block_place *p, uint32_t kind, uint32_t r, const uint8_t *code)
+{
+    const uint32_t bits = high_bits(kind);
 
     for (uint32_t k = 0; k < SL_CPU_BLOCK; k++) {
         const uint32_t v = k / 4, at = 4 * r + k % 4;
 
         if (kind == SL_CPU_Q8_0)
-            panel[(size_t)block * 256 + 32 * v + at] = code[k];
+            p->code[32 * v + at] = code[k];
         else
-            panel[(size_t)block * 128 + 32 * (v % 4) + at] |=
-                (uint8_t)((code[k] & 15) << (v / 4 * 4));
-        if (info->high_bytes == 32)
-            high[at] |= (uint8_t)((code[k] >> 4) << v);
-        else if (info->high_bytes == 64)
-            high[32 * (v / 4) + at] |= (uint8_t)((code[k] >> 4) << (2 * (v % 4)));
+            p->code[32 * (v % 4) + at] |= (uint8_t)((code[k] & 15) << (v / 4 * 4));
+        if (bits == 1)
+            p->high[at] |= (uint8_t)((code[k] >> 4) << v);
+        else if (bits == 2)
+            p->high[32 * (v / 4) + at] |= (uint8_t)((code[k] >> 4) << (2 * (v % 4)));
     }
 }
 
-static void get_codes(const uint8_t *panel, const sl_cpu_planes *planes, sl_cpu_kind kind,
-                      uint32_t block, uint32_t r, uint8_t *code)
+static void get_codes(const block_place *p, uint32_t kind, uint32_t r, uint8_t *code)
 {
-    const kind_info *info = &kinds[kind];
-    const uint8_t *high = panel + planes->high + (size_t)block * info->high_bytes;
+    const uint32_t bits = high_bits(kind);
 
     for (uint32_t k = 0; k < SL_CPU_BLOCK; k++) {
         const uint32_t v = k / 4, at = 4 * r + k % 4;
 
         if (kind == SL_CPU_Q8_0)
-            code[k] = panel[(size_t)block * 256 + 32 * v + at];
+            code[k] = p->code[32 * v + at];
         else
-            code[k] = panel[(size_t)block * 128 + 32 * (v % 4) + at] >> (v / 4 * 4) & 15;
-        if (info->high_bytes == 32)
-            code[k] |= (uint8_t)((high[at] >> v & 1) << 4);
-        else if (info->high_bytes == 64)
-            code[k] |= (uint8_t)((high[32 * (v / 4) + at] >> (2 * (v % 4)) & 3) << 4);
+            code[k] = p->code[32 * (v % 4) + at] >> (v / 4 * 4) & 15;
+        if (bits == 1)
+            code[k] |= (uint8_t)((p->high[at] >> v & 1) << 4);
+        else if (bits == 2)
+            code[k] |= (uint8_t)((p->high[32 * (v / 4) + at] >> (2 * (v % 4)) & 3) << 4);
     }
 }
 
-/* Where the halves and bytes of a row's scale are: *half[0], *half[1] and *scale[0], *scale[1], or
- * NULL where the kind has none. */
+/* Where the halves and bytes of a row's scale are, or NULL where the kind has none. */
 typedef struct scale_place {
     uint8_t *half[2];
     uint8_t *scale[2];
 } scale_place;
 
-static scale_place place_of(uint8_t *panel, const sl_cpu_planes *planes, sl_cpu_kind kind,
-                            uint32_t block, uint32_t r)
+static scale_place scale_of(const block_place *b, uint32_t kind, uint32_t r)
 {
-    const kind_info *info = &kinds[kind];
-    uint8_t *scale = panel + planes->scale + (size_t)block * info->scale_bytes;
-    uint8_t *super = panel + planes->super + (size_t)(block / SL_CPU_SUPER) * info->super_bytes;
+    const sl_cpu_layout *l = &sl_cpu_layouts[kind];
     scale_place p = {{NULL, NULL}, {NULL, NULL}};
 
-    if (info->super_bytes > 0) {
-        p.scale[0] = scale + r;
-        p.scale[1] = scale + 8 + r;
-        p.half[0] = super + 2 * r;
-        p.half[1] = info->super_bytes == 32 ? super + 16 + 2 * r : NULL;
+    if (l->super > 0) {
+        p.scale[0] = b->scale + r;
+        p.scale[1] = b->scale + 8 + r;
+        p.half[0] = b->super + 2 * r;
+        p.half[1] = l->super == 32 ? b->super + 16 + 2 * r : NULL;
     } else {
-        p.half[0] = scale + 2 * r;
-        p.half[1] = info->scale_bytes == 32 ? scale + 16 + 2 * r : NULL;
+        p.half[0] = b->scale + 2 * r;
+        p.half[1] = l->block - l->scale == 32 ? b->scale + 16 + 2 * r : NULL;
     }
     return p;
 }
@@ -278,12 +272,8 @@ static void get_scale(const scale_place *p, row_block *b)
     }
 }
 
-static void pack_row(const sl_weight *w, const sl_cpu_planes *planes, const uint8_t *src,
-                     uint32_t row)
+static void pack_row(const sl_weight *w, uint8_t *panel, const uint8_t *src, uint32_t r)
 {
-    uint8_t *panel = (uint8_t *)w->data + planes->bytes * (row / SL_CPU_ROWS);
-    const uint32_t r = row % SL_CPU_ROWS;
-
     if (sl_cpu_kind_is_float(w->kind)) {
         const size_t size = w->kind == SL_CPU_F32 ? 4 : 2;
 
@@ -292,28 +282,29 @@ static void pack_row(const sl_weight *w, const sl_cpu_planes *planes, const uint
         return;
     }
     for (uint32_t block = 0; block < w->cols / SL_CPU_BLOCK; block++) {
-        const scale_place place = place_of(panel, planes, w->kind, block, r);
+        const block_place place = place_of(panel, w->kind, block);
+        const scale_place scale = scale_of(&place, w->kind, r);
         row_block b;
 
         take_block(w->dtype, src, block, &b);
-        put_codes(panel, planes, w->kind, block, r, b.code);
-        put_scale(&place, &b);
+        put_codes(&place, w->kind, r, b.code);
+        put_scale(&scale, &b);
     }
 }
 
 void sl_cpu_weight_pack(const sl_weight *w, const void *src, uint32_t row_first, uint32_t row_count)
 {
-    const sl_cpu_planes planes = sl_cpu_planes_of(w->kind, w->cols);
+    const size_t panel_bytes = sl_cpu_panel_bytes(w->kind, w->cols);
     const size_t row_bytes =
         (size_t)(w->cols / sl_dtype_block_elems(w->dtype)) * sl_dtype_block_bytes(w->dtype);
-    const uint32_t panel_first = row_first / SL_CPU_ROWS;
-    const uint32_t panel_count = sl_cpu_panels(row_count);
+    uint8_t *panels = (uint8_t *)w->data + panel_bytes * (row_first / SL_CPU_ROWS);
 
     SL_ASSERT(row_first % SL_CPU_ROWS == 0);
     SL_ASSERT(row_count <= w->rows - row_first);
-    memset((uint8_t *)w->data + planes.bytes * panel_first, 0, planes.bytes * panel_count);
+    memset(panels, 0, panel_bytes * sl_cpu_panels(row_count));
     for (uint32_t i = 0; i < row_count; i++)
-        pack_row(w, &planes, (const uint8_t *)src + row_bytes * i, row_first + i);
+        pack_row(w, panels + panel_bytes * (i / SL_CPU_ROWS), (const uint8_t *)src + row_bytes * i,
+                 i % SL_CPU_ROWS);
 }
 
 /* --- back to floats -------------------------------------------------------------------------- */
@@ -368,8 +359,8 @@ static void float_row(const sl_weight *w, const uint8_t *panel, uint32_t r, floa
 
 void sl_cpu_weight_row(const sl_weight *w, uint32_t row, float *dst)
 {
-    const sl_cpu_planes planes = sl_cpu_planes_of(w->kind, w->cols);
-    uint8_t *panel = (uint8_t *)w->data + planes.bytes * (row / SL_CPU_ROWS);
+    uint8_t *panel =
+        (uint8_t *)w->data + sl_cpu_panel_bytes(w->kind, w->cols) * (row / SL_CPU_ROWS);
     const uint32_t r = row % SL_CPU_ROWS;
 
     if (sl_cpu_kind_is_float(w->kind)) {
@@ -377,11 +368,12 @@ void sl_cpu_weight_row(const sl_weight *w, uint32_t row, float *dst)
         return;
     }
     for (uint32_t block = 0; block < w->cols / SL_CPU_BLOCK; block++) {
-        const scale_place place = place_of(panel, &planes, w->kind, block, r);
+        const block_place place = place_of(panel, w->kind, block);
+        const scale_place scale = scale_of(&place, w->kind, r);
         row_block b = {.half = {0, 0}};
 
-        get_codes(panel, &planes, w->kind, block, r, b.code);
-        get_scale(&place, &b);
+        get_codes(&place, w->kind, r, b.code);
+        get_scale(&scale, &b);
         block_values(w->kind, &b, dst + (size_t)block * SL_CPU_BLOCK);
     }
 }

@@ -39,7 +39,7 @@ SL_INLINE void tile_float(sl_cpu_kind kind, const int panels, const int tokens,
         x[t] = (const float *)(const void *)(tile->act[t] + sl_cpu_act_floats(tile->cols));
     SL_UNROLL
     for (int p = 0; p < panels; p++) {
-        w[p] = tile->panel + tile->planes->bytes * (size_t)p;
+        w[p] = tile->panel + tile->panel_bytes * (size_t)p;
         SL_UNROLL
         for (int t = 0; t < tokens; t++)
             acc[p][t] = _mm256_loadu_ps(tile->acc + 8 * (p * tokens + t));

@@ -22,153 +22,7 @@
  * Reference  kernels/ref/linear.c on the same rounded activations, within 1e-5 of sum |w x|: only
  *            the order of fp32 sums differs.
  * Source     the maddubs bounds are arithmetic; the layout is ours. */
-#include "kernels/cpu/vec_internal.h"
-
-enum { PREFETCH_BYTES = 2048 };
-
-/* A panel's planes at one block, moving on with the blocks. */
-typedef struct cursor {
-    const uint8_t *code;
-    const uint8_t *high;
-    const uint8_t *scale;
-    const uint8_t *super;
-} cursor;
-
-SL_INLINE __m256i load_256(const uint8_t *p)
-{
-    return _mm256_load_si256((const __m256i *)(const void *)p);
-}
-
-SL_INLINE __m256 load_halves(const uint8_t *p)
-{
-    return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)p));
-}
-
-SL_INLINE __m128i load_64(const uint8_t *p)
-{
-    return _mm_loadl_epi64((const __m128i *)(const void *)p);
-}
-
-/* Four activation codes for all 8 rows; one float for all 8 rows. */
-SL_INLINE __m256i four_codes(const uint8_t *a)
-{
-    int32_t four;
-
-    memcpy(&four, a, 4);
-    return _mm256_set1_epi32(four);
-}
-
-SL_INLINE __m256 one_float(const uint8_t *a)
-{
-    return _mm256_broadcast_ss((const float *)(const void *)a);
-}
-
-SL_INLINE bool has_fifth(sl_cpu_kind kind)
-{
-    return kind == SL_CPU_Q5_0 || kind == SL_CPU_Q5_1 || kind == SL_CPU_Q5_K;
-}
-
-SL_INLINE bool has_super(sl_cpu_kind kind)
-{
-    return kind == SL_CPU_Q4_K || kind == SL_CPU_Q5_K;
-}
-
-SL_INLINE bool has_min(sl_cpu_kind kind)
-{
-    return kind == SL_CPU_Q4_1 || kind == SL_CPU_Q5_1;
-}
-
-/* The 8 vectors of 4-bit codes of a block. */
-SL_INLINE void load_nibbles(const uint8_t *code, __m256i q[8])
-{
-    const __m256i mask = _mm256_set1_epi8(15);
-
-    SL_UNROLL
-    for (int v = 0; v < 4; v++) {
-        const __m256i both = load_256(code + 32 * v);
-
-        q[v] = _mm256_and_si256(both, mask);
-        q[v + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-    }
-}
-
-/* Bit v of every byte goes to bit 4 of vector v; what shifts in from a neighbour is masked off. */
-SL_INLINE void add_fifth_bits(const uint8_t *high, __m256i q[8])
-{
-    const __m256i mask = _mm256_set1_epi8(16), bits = load_256(high);
-
-    SL_UNROLL
-    for (int v = 0; v < 8; v++) {
-        const __m256i moved =
-            v < 4 ? _mm256_slli_epi16(bits, 4 - v) : _mm256_srli_epi16(bits, v - 4);
-
-        q[v] = _mm256_or_si256(q[v], _mm256_and_si256(moved, mask));
-    }
-}
-
-/* Bits 2 (v % 4) of vector v / 4 go to bits 4 and 5 of vector v. */
-SL_INLINE void add_high_pairs(const uint8_t *high, __m256i q[8])
-{
-    const __m256i mask = _mm256_set1_epi8(0x30);
-
-    SL_UNROLL
-    for (int v = 0; v < 8; v++) {
-        const __m256i bits = load_256(high + 32 * (v / 4));
-        const int at = 2 * (v % 4);
-        const __m256i moved =
-            at <= 4 ? _mm256_slli_epi16(bits, 4 - at) : _mm256_srli_epi16(bits, 2);
-
-        q[v] = _mm256_or_si256(q[v], _mm256_and_si256(moved, mask));
-    }
-}
-
-/* Scale and (negative offsets included) min of a block's 8 rows. */
-SL_INLINE void load_scale_min(sl_cpu_kind kind, const cursor *c, __m256 *wd, __m256 *wm)
-{
-    if (has_super(kind)) {
-        const __m256 sc = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(c->scale)));
-        const __m256 mn = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_64(c->scale + 8)));
-
-        *wd = _mm256_mul_ps(load_halves(c->super), sc);
-        *wm = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(load_halves(c->super + 16), mn));
-        return;
-    }
-    *wd = load_halves(c->scale);
-    if (has_min(kind))
-        *wm = load_halves(c->scale + 16);
-    else
-        *wm = _mm256_mul_ps(*wd, _mm256_set1_ps(kind == SL_CPU_Q4_0 ? -8.0f : -16.0f));
-}
-
-SL_INLINE cursor cursor_at(sl_cpu_kind kind, const sl_cpu_tile *t, uint32_t block)
-{
-    const size_t code_bytes = kind == SL_CPU_Q8_0 ? 256 : 128;
-    const size_t high_bytes = kind == SL_CPU_Q6_K ? 64 : 32;
-    const size_t scale_bytes = has_min(kind) ? 32 : 16;
-    const size_t super_bytes = kind == SL_CPU_Q6_K ? 16 : 32;
-
-    return (cursor){t->panel + code_bytes * block, t->panel + t->planes->high + high_bytes * block,
-                    t->panel + t->planes->scale + scale_bytes * block,
-                    t->panel + t->planes->super + super_bytes * (block / SL_CPU_SUPER)};
-}
-
-/* On to the next block; a lone token has no other work to hide memory behind: prefetch. */
-SL_INLINE void cursor_next(sl_cpu_kind kind, cursor *c, uint32_t next_block, int tokens)
-{
-    if (tokens == 1) {
-        _mm_prefetch((const char *)c->code + PREFETCH_BYTES, _MM_HINT_T0);
-        _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 64, _MM_HINT_T0);
-        if (kind == SL_CPU_Q8_0) {
-            _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 128, _MM_HINT_T0);
-            _mm_prefetch((const char *)c->code + PREFETCH_BYTES + 192, _MM_HINT_T0);
-        }
-    }
-    c->code += kind == SL_CPU_Q8_0 ? 256 : 128;
-    c->high += kind == SL_CPU_Q6_K ? 64 : 32;
-    c->scale += has_min(kind) ? 32 : 16;
-    if ((has_super(kind) || kind == SL_CPU_Q6_K) && next_block % SL_CPU_SUPER == 0)
-        c->super += kind == SL_CPU_Q6_K ? 16 : 32;
-}
+#include "kernels/cpu/tiles_internal.h"
 
 /* --- 4 and 5 bits ---------------------------------------------------------------------------- */
 
@@ -219,7 +73,7 @@ SL_INLINE __m256 scale_add(__m256 acc, __m256i sum, __m256 wd, __m256 wm, const 
 
 SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *tile)
 {
-    cursor c = cursor_at(kind, tile, tile->block_first);
+    walk w = walk_begin(kind, tile);
     const uint8_t *act[SL_CPU_TILE];
     __m256 acc[SL_CPU_TILE];
 
@@ -233,10 +87,11 @@ SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *t
         __m256i q[8], sum[2];
         __m256 wd, wm;
 
-        load_nibbles(c.code, q);
+        walk_enter(kind, &w, b);
+        load_nibbles(w.block, q);
         if (has_fifth(kind))
-            add_fifth_bits(c.high, q);
-        load_scale_min(kind, &c, &wd, &wm);
+            add_fifth_bits(w.block + sl_cpu_layouts[kind].high, q);
+        load_scale_min(kind, w.super, w.block + sl_cpu_layouts[kind].scale, &wd, &wm);
         SL_UNROLL
         for (int t = 0; t < tokens; t += 2) {
             const int pair = t + 1 < tokens ? 2 : 1;
@@ -247,7 +102,7 @@ SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *t
             if (pair == 2)
                 acc[t + 1] = scale_add(acc[t + 1], sum[1], wd, wm, a1);
         }
-        cursor_next(kind, &c, b + 1, tokens);
+        walk_leave(kind, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -256,25 +111,17 @@ SL_INLINE void tile_min(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *t
 
 /* --- 6 bits ---------------------------------------------------------------------------------- */
 
-/* Scales of columns 0-15 and 16-31 as s16 pairs for madd, and both, doubled, as one pair. */
-SL_INLINE void load_scales_q6(const uint8_t *scale, __m256i half[2], __m256i *both)
+/* A Q6_K scale (s32 lanes) in both halves of each lane, for madd. */
+SL_INLINE __m256i twice(__m256i scale)
 {
-    const __m256i low_word = _mm256_set1_epi32(0xffff);
-    const __m256i s0 = _mm256_cvtepi8_epi32(load_64(scale));
-    const __m256i s1 = _mm256_cvtepi8_epi32(load_64(scale + 8));
-    const __m256i s0_low = _mm256_and_si256(s0, low_word);
-    const __m256i s1_low = _mm256_and_si256(s1, low_word);
-    const __m256i pair = _mm256_or_si256(s0_low, _mm256_slli_epi32(s1, 16));
-
-    half[0] = _mm256_or_si256(s0_low, _mm256_slli_epi32(s0, 16));
-    half[1] = _mm256_or_si256(s1_low, _mm256_slli_epi32(s1, 16));
-    *both = _mm256_add_epi16(pair, pair);
+    return _mm256_or_si256(_mm256_and_si256(scale, _mm256_set1_epi32(0xffff)),
+                           _mm256_slli_epi32(scale, 16));
 }
 
 SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
 {
     const uint8_t *pairs[SL_CPU_TILE], *act[SL_CPU_TILE];
-    cursor c = cursor_at(SL_CPU_Q6_K, tile, tile->block_first);
+    walk w = walk_begin(SL_CPU_Q6_K, tile);
     __m256 acc[SL_CPU_TILE];
 
     SL_UNROLL
@@ -284,12 +131,20 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
         acc[t] = _mm256_loadu_ps(tile->acc + 8 * t);
     }
     for (uint32_t b = tile->block_first; b < tile->block_end; b++) {
-        const __m256 wd = load_halves(c.super);
         __m256i q[8], half[2], both;
+        const uint8_t *scale;
+        __m256 wd;
 
-        load_nibbles(c.code, q);
-        add_high_pairs(c.high, q);
-        load_scales_q6(c.scale, half, &both);
+        walk_enter(SL_CPU_Q6_K, &w, b);
+        wd = load_halves(w.super);
+        load_nibbles(w.block, q);
+        add_high_pairs(w.block + sl_cpu_layouts[SL_CPU_Q6_K].high, q);
+        scale = w.block + sl_cpu_layouts[SL_CPU_Q6_K].scale;
+        half[0] = _mm256_cvtepi8_epi32(load_64(scale));
+        half[1] = _mm256_cvtepi8_epi32(load_64(scale + 8));
+        both = double_pair(half[0], half[1]);
+        half[0] = twice(half[0]);
+        half[1] = twice(half[1]);
         SL_UNROLL
         for (int t = 0; t < tokens; t++) {
             const uint8_t *a = act[t] + (size_t)b * SL_CPU_ACT_BLOCK;
@@ -305,7 +160,7 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
             acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum),
                                      _mm256_mul_ps(wd, one_float(a + SL_CPU_ACT_D)), acc[t]);
         }
-        cursor_next(SL_CPU_Q6_K, &c, b + 1, tokens);
+        walk_leave(SL_CPU_Q6_K, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -317,7 +172,7 @@ SL_INLINE void tile_q6(const int tokens, const sl_cpu_tile *tile)
 SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    cursor c = cursor_at(SL_CPU_Q8_0, tile, tile->block_first);
+    walk w = walk_begin(SL_CPU_Q8_0, tile);
     const uint8_t *act[SL_CPU_TILE];
     __m256 acc[SL_CPU_TILE];
 
@@ -328,12 +183,13 @@ SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
     }
     for (uint32_t b = tile->block_first; b < tile->block_end; b++) {
         const size_t at = (size_t)b * SL_CPU_ACT_BLOCK;
-        const __m256 wd = load_halves(c.scale);
+        const __m256 wd = load_halves(w.block + sl_cpu_layouts[SL_CPU_Q8_0].scale);
         __m256i sum[SL_CPU_TILE];
 
+        walk_enter(SL_CPU_Q8_0, &w, b);
         SL_UNROLL
         for (int v = 0; v < 8; v++) {
-            const __m256i q = load_256(c.code + 32 * v);
+            const __m256i q = load_256(w.block + 32 * v);
             const __m256i size = _mm256_abs_epi8(q);
 
             SL_UNROLL
@@ -349,7 +205,7 @@ SL_INLINE void tile_q8(const int tokens, const sl_cpu_tile *tile)
             acc[t] =
                 _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]),
                                 _mm256_mul_ps(wd, one_float(act[t] + at + SL_CPU_ACT_D)), acc[t]);
-        cursor_next(SL_CPU_Q8_0, &c, b + 1, tokens);
+        walk_leave(SL_CPU_Q8_0, &w);
     }
     SL_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -393,6 +249,7 @@ TILES(Q5_K)
 TILES(Q6_K)
 TILES(Q8_0)
 
-const sl_cpu_tile_row sl_cpu_tiles_int_avx2[SL_CPU_INT_KINDS] = {
-    ROW(Q4_0), ROW(Q4_1), ROW(Q4_K), ROW(Q5_0), ROW(Q5_1), ROW(Q5_K), ROW(Q6_K), ROW(Q8_0),
+const sl_cpu_tiles sl_cpu_tiles_avx2 = {
+    .pair_tokens = 0,
+    .fn = {ROW(Q4_0), ROW(Q4_1), ROW(Q4_K), ROW(Q5_0), ROW(Q5_1), ROW(Q5_K), ROW(Q6_K), ROW(Q8_0)},
 };
