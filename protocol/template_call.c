@@ -1,6 +1,6 @@
 /* protocol/template_call.c - calls: macros, builtins and their parameters, global functions; and
  * the attributes of `loop`. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 #include <time.h>

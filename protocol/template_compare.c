@@ -213,12 +213,13 @@ static sl_status order_at(sl_tpl_render *r, sl_tpl_value a, sl_tpl_value b, unsi
     return sl_tpl_fail(r, "%s and %s cannot be ordered", sl_tpl_type_name(a), sl_tpl_type_name(b));
 }
 
-sl_status sl_tpl_order(sl_tpl_render *r, sl_tpl_value a, sl_tpl_value b, int *out)
+/* -1, 0, 1 as a is less, equal, greater; UNORDERED (nan).  Fails where Python does. */
+static sl_status order_values(sl_tpl_render *r, sl_tpl_value a, sl_tpl_value b, int *out)
 {
     return order_at(r, a, b, 0, out);
 }
 
-sl_status sl_tpl_contains(sl_tpl_render *r, sl_tpl_value item, sl_tpl_value in, bool *out)
+static sl_status contains(sl_tpl_render *r, sl_tpl_value item, sl_tpl_value in, bool *out)
 {
     const sl_tpl_value *element;
     sl_tpl_entry *entry;
@@ -257,13 +258,13 @@ sl_status sl_tpl_compare(sl_tpl_render *r, sl_tpl_op op, sl_tpl_value a, sl_tpl_
         return SL_OK;
     case SL_TPL_OP_IN:
     case SL_TPL_OP_NOT_IN:
-        SL_TPL_TRY(sl_tpl_contains(r, a, b, out));
+        SL_TPL_TRY(contains(r, a, b, out));
         *out ^= op == SL_TPL_OP_NOT_IN;
         return SL_OK;
     default:
         break;
     }
-    SL_TPL_TRY(sl_tpl_order(r, a, b, &order));
+    SL_TPL_TRY(order_values(r, a, b, &order));
     if (order == UNORDERED)
         *out = false;
     else if (op == SL_TPL_OP_LT)
@@ -294,7 +295,7 @@ static sl_status merge(sl_tpl_render *r, const sort_arrays *from, const sort_arr
         if (!take_right && right < bound[2]) {
             int order;
 
-            SL_TPL_TRY(sl_tpl_order(r, from->key[right], from->key[left], &order));
+            SL_TPL_TRY(order_values(r, from->key[right], from->key[left], &order));
             take_right = order != UNORDERED && (reverse ? order > 0 : order < 0);
         }
         to->item[i] = from->item[take_right ? right : left];

@@ -2,7 +2,7 @@
  *
  * Frames are kept small: an evaluation inside another costs two of them, and SL_TPL_DEPTH_MAX of
  * those must fit a small stack. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 
@@ -56,7 +56,7 @@ static sl_status eval_arg(sl_tpl_render *r, const sl_tpl_arg *arg, sl_tpl_seq *p
     return sl_tpl_dict_push(r, keyed, sl_tpl_of_str(arg->name), v);
 }
 
-sl_status sl_tpl_eval_args(sl_tpl_render *r, const sl_tpl_arg *arg, sl_tpl_args *out)
+static sl_status eval_args(sl_tpl_render *r, const sl_tpl_arg *arg, sl_tpl_args *out)
 {
     sl_tpl_dict *keyed;
     sl_tpl_seq *pos;
@@ -229,21 +229,24 @@ static sl_status add_caller(sl_tpl_render *r, sl_tpl_args *args, const sl_tpl_va
     return SL_OK;
 }
 
-/* A call, filter or test. */
+/* A call, filter or test.  Its frames are large: it counts as one evaluation more. */
 static sl_status apply_call(sl_tpl_render *r, const sl_tpl_part *p, const sl_tpl_value *caller,
                             sl_tpl_value *v)
 {
     sl_tpl_args args;
 
-    SL_TPL_TRY(sl_tpl_eval_args(r, p->args, &args));
+    SL_TPL_TRY(sl_tpl_enter(r));
+    SL_TPL_TRY(eval_args(r, p->args, &args));
     r->line = p->line;
     if (caller != NULL)
         SL_TPL_TRY(add_caller(r, &args, caller));
     if (p->op == SL_TPL_OP_CALL)
-        return sl_tpl_call_value(r, *v, &args, v);
-    SL_TPL_TRY(sl_tpl_call_builtin(r, p->method, *v, &args, v));
+        SL_TPL_TRY(sl_tpl_call_value(r, *v, &args, v));
+    else
+        SL_TPL_TRY(sl_tpl_call_builtin(r, p->method, *v, &args, v));
     if (p->op == SL_TPL_OP_TEST && p->negated)
         *v = sl_tpl_bool(!v->as.b);
+    sl_tpl_leave(r);
     return SL_OK;
 }
 

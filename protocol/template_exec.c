@@ -2,7 +2,7 @@
  *
  * A scope is a list of variables; loops, macros and captured blocks open one, `if` does not.  Names
  * are interned, so that looking one up compares pointers. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 

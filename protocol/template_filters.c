@@ -372,15 +372,18 @@ static sl_status map_filter(sl_tpl_render *r, const sl_tpl_call *call, sl_tpl_se
     if (filter == NULL)
         return sl_tpl_fail(r, "there is no filter '%.*s'", (int)(name->len < 40 ? name->len : 40),
                            name->data);
+    if (r->calls == SL_TEMPLATE_CALLS_MAX)
+        return sl_tpl_fail(r, "more than %d maps inside each other", SL_TEMPLATE_CALLS_MAX);
+    r->calls++; /* a map of maps of maps ... is deep */
     SL_TPL_TRY(sl_tpl_iterate(r, call->self, &item, &count));
     for (size_t i = 0; i < count; i++) {
         sl_tpl_value v;
 
-        SL_TPL_TRY(sl_tpl_enter(r)); /* a map of maps of maps ... is deep */
+        SL_TPL_TRY(sl_tpl_step(r, 1));
         SL_TPL_TRY(sl_tpl_call_builtin(r, filter, item[i], &rest, &v));
-        sl_tpl_leave(r);
         SL_TPL_TRY(sl_tpl_seq_push(r, out, v));
     }
+    r->calls--;
     return SL_OK;
 }
 

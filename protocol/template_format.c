@@ -197,6 +197,17 @@ static sl_status convert(sl_tpl_render *r, percent *p, sl_tpl_text *t)
     return l.kind == 's' || l.kind == 'r' ? add_as_text(r, t, &l, v) : add_number(r, t, &l, v);
 }
 
+/* Are there arguments that were not used?  To Python, what has items by key or index may be left.
+ */
+static bool has_unused(const percent *p)
+{
+    if (is_tuple(p->args))
+        return p->next < p->args.as.seq->count;
+    if (p->args.kind == SL_TPL_SEQ)
+        return p->args.as.seq->form >= SL_TPL_GENERATOR && p->next == 0;
+    return p->args.kind != SL_TPL_DICT && p->args.kind != SL_TPL_UNDEFINED && p->next == 0;
+}
+
 sl_status sl_tpl_percent(sl_tpl_render *r, const sl_tpl_str *s, sl_tpl_value args,
                          sl_tpl_value *out)
 {
@@ -214,7 +225,7 @@ sl_status sl_tpl_percent(sl_tpl_render *r, const sl_tpl_str *s, sl_tpl_value arg
         p.pos++;
         SL_TPL_TRY(convert(r, &p, &t));
     }
-    if (is_tuple(args) ? p.next < args.as.seq->count : args.kind != SL_TPL_DICT && p.next == 0)
+    if (has_unused(&p))
         return sl_tpl_fail(r, "not all arguments were used by the format string");
     return sl_tpl_text_done(r, &t, false, out);
 }

@@ -3,7 +3,7 @@
  * White space is settled here, as jinja2 does it with trim_blocks and lstrip_blocks: "-" beside a
  * tag strips all white space on that side; a block tag or comment takes the newline after it, and
  * the blanks before it when it begins its line; "+" keeps them. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 

@@ -51,7 +51,8 @@ sl_status sl_tpl_recase(sl_tpl_render *r, const sl_tpl_str *s, sl_tpl_case how, 
         step = sl_utf8_next(s->data + i, s->len - i, &code);
         (void)sl_tpl_str_run(s, i, &user);
         if (starts_word(how, i, before))
-            SL_TPL_TRY(add_upper(r, &t, code, how != SL_TPL_CASE_UPPER, user));
+            SL_TPL_TRY(add_upper(r, &t, code,
+                                 how == SL_TPL_CASE_CAPITALIZE || how == SL_TPL_CASE_TITLE, user));
         else
             SL_TPL_TRY(sl_tpl_text_add(r, &t, bytes, sl_utf8_put(sl_tpl_lower(code), bytes), user));
     }

@@ -195,7 +195,7 @@ sl_status sl_tpl_arith(sl_tpl_render *r, sl_tpl_op op, sl_tpl_value a, sl_tpl_va
         return repeat(r, a, int_of(b), out);
     if (op == SL_TPL_OP_MUL && (b.kind == SL_TPL_STRING || is_list(b)) && a_whole)
         return repeat(r, b, int_of(a), out);
-    if (op == SL_TPL_OP_MOD && a.kind == SL_TPL_STRING && b.kind != SL_TPL_UNDEFINED)
+    if (op == SL_TPL_OP_MOD && a.kind == SL_TPL_STRING)
         return sl_tpl_percent(r, a.as.str, b, out);
     return bad_operands(r, op, a, b);
 }

@@ -1,5 +1,5 @@
 /* protocol/template_parse.c - tokens to a tree of statements; and compiling as a whole. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -92,8 +92,7 @@ sl_status sl_tpl_parse_expect(sl_tpl_parser *p, const char *op)
     return sl_tpl_parse_unexpected(p, wanted);
 }
 
-sl_status sl_tpl_parse_intern(sl_tpl_parser *p, const char *text, size_t len,
-                              const sl_tpl_str **out)
+static sl_status intern(sl_tpl_parser *p, const char *text, size_t len, const sl_tpl_str **out)
 {
     uint32_t hash = 2166136261u;
     sl_tpl_name **bucket, *name;
@@ -122,7 +121,7 @@ sl_status sl_tpl_parse_name(sl_tpl_parser *p, const sl_tpl_str **out)
 {
     if (p->token->kind != SL_TPL_T_NAME)
         return sl_tpl_parse_unexpected(p, "a name");
-    SL_TPL_TRY(sl_tpl_parse_intern(p, p->token->text, p->token->len, out));
+    SL_TPL_TRY(intern(p, p->token->text, p->token->len, out));
     p->token++;
     return SL_OK;
 }
@@ -334,7 +333,7 @@ static sl_status parse_call_block(sl_tpl_parser *p, sl_tpl_node *n)
     if (m == NULL)
         return sl_tpl_parse_nomem(p);
     n->as.macro = m;
-    SL_TPL_TRY(sl_tpl_parse_intern(p, "caller", 6, &m->name));
+    SL_TPL_TRY(intern(p, "caller", 6, &m->name));
     if (sl_tpl_parse_at(p, "("))
         SL_TPL_TRY(parse_signature(p, m));
     SL_TPL_TRY(sl_tpl_parse_expr(p, &call));
@@ -504,12 +503,12 @@ static sl_status parse_body(sl_tpl_parser *p, const char *const *ends, const sl_
     }
 }
 
-sl_status sl_tpl_parse(sl_tpl_parser *p, sl_template *out)
+static sl_status parse_template(sl_tpl_parser *p, sl_template *out)
 {
-    SL_TPL_TRY(sl_tpl_parse_intern(p, "loop", 4, &out->loop_name));
-    SL_TPL_TRY(sl_tpl_parse_intern(p, "caller", 6, &out->caller_name));
-    SL_TPL_TRY(sl_tpl_parse_intern(p, "varargs", 7, &out->varargs_name));
-    SL_TPL_TRY(sl_tpl_parse_intern(p, "kwargs", 6, &out->kwargs_name));
+    SL_TPL_TRY(intern(p, "loop", 4, &out->loop_name));
+    SL_TPL_TRY(intern(p, "caller", 6, &out->caller_name));
+    SL_TPL_TRY(intern(p, "varargs", 7, &out->varargs_name));
+    SL_TPL_TRY(intern(p, "kwargs", 6, &out->kwargs_name));
     return parse_body(p, NULL, &out->body);
 }
 
@@ -559,7 +558,7 @@ sl_status sl_template_compile(const char *source, size_t len, sl_template **out,
     if (status != SL_OK)
         goto out;
     *p = (sl_tpl_parser){.arena = &t->arena, .token = tokens.token, .err = err};
-    status = sl_tpl_parse(p, t);
+    status = parse_template(p, t);
     if (status != SL_OK)
         goto out;
     *out = t;

@@ -5,7 +5,7 @@
  *
  * Operators of one level in a row become one node, so that a chain of a thousand "+" is one level
  * of the tree; only brackets, "not", unary signs and inline ifs nest. */
-#include "protocol/template_internal.h"
+#include "protocol/template_tree_internal.h"
 
 #include <string.h>
 

@@ -6,23 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FLOAT_BYTES = 40 }; /* of a float as text */
+
 static sl_status add_text(sl_tpl_render *r, sl_tpl_text *t, const char *text)
 {
     return sl_tpl_text_add(r, t, text, strlen(text), false);
 }
 
 /* The shortest digits that read back as f, in Python's layout. */
-size_t sl_tpl_float_text(double f, char out[SL_TPL_FLOAT_BYTES])
+static size_t float_text(double f, char out[FLOAT_BYTES])
 {
-    char digits[SL_TPL_FLOAT_BYTES], *mantissa = digits;
+    char digits[FLOAT_BYTES], *mantissa = digits;
     int exponent, count = 0, precision = 0;
     const char *sign_text = signbit(f) ? "-" : "";
     size_t n;
 
     if (isnan(f))
-        return (size_t)snprintf(out, SL_TPL_FLOAT_BYTES, "nan");
+        return (size_t)snprintf(out, FLOAT_BYTES, "nan");
     if (isinf(f))
-        return (size_t)snprintf(out, SL_TPL_FLOAT_BYTES, "%sinf", sign_text);
+        return (size_t)snprintf(out, FLOAT_BYTES, "%sinf", sign_text);
     do
         snprintf(digits, sizeof(digits), "%.*e", precision, fabs(f));
     while (strtod(digits, NULL) != fabs(f) && ++precision < 17);
@@ -35,13 +37,13 @@ size_t sl_tpl_float_text(double f, char out[SL_TPL_FLOAT_BYTES])
     mantissa[count] = '\0';
 
     if (exponent < -4 || exponent >= 16)
-        return (size_t)snprintf(out, SL_TPL_FLOAT_BYTES, "%s%c%s%se%c%02d", sign_text, mantissa[0],
+        return (size_t)snprintf(out, FLOAT_BYTES, "%s%c%s%se%c%02d", sign_text, mantissa[0],
                                 count > 1 ? "." : "", mantissa + 1, exponent < 0 ? '-' : '+',
                                 abs(exponent));
     if (exponent < 0)
-        return (size_t)snprintf(out, SL_TPL_FLOAT_BYTES, "%s0.%.*s%s", sign_text, -exponent - 1,
-                                "000", mantissa);
-    n = (size_t)snprintf(out, SL_TPL_FLOAT_BYTES, "%s", sign_text);
+        return (size_t)snprintf(out, FLOAT_BYTES, "%s0.%.*s%s", sign_text, -exponent - 1, "000",
+                                mantissa);
+    n = (size_t)snprintf(out, FLOAT_BYTES, "%s", sign_text);
     for (int i = 0; i <= exponent; i++)
         out[n++] = i < count ? mantissa[i] : '0';
     out[n++] = '.';
@@ -55,8 +57,8 @@ size_t sl_tpl_float_text(double f, char out[SL_TPL_FLOAT_BYTES])
 
 static sl_status print_float(sl_tpl_render *r, sl_tpl_text *t, double f)
 {
-    char text[SL_TPL_FLOAT_BYTES];
-    const size_t n = sl_tpl_float_text(f, text);
+    char text[FLOAT_BYTES];
+    const size_t n = float_text(f, text);
 
     return sl_tpl_text_add(r, t, text, n, false);
 }
@@ -229,7 +231,7 @@ sl_status sl_tpl_repr(sl_tpl_render *r, sl_tpl_text *t, sl_tpl_value v, unsigned
     }
 }
 
-sl_status sl_tpl_print(sl_tpl_render *r, sl_tpl_text *t, sl_tpl_value v)
+static sl_status print_value(sl_tpl_render *r, sl_tpl_text *t, sl_tpl_value v)
 {
     if (v.kind == SL_TPL_STRING)
         return sl_tpl_text_add_str(r, t, v.as.str);
@@ -247,7 +249,7 @@ sl_status sl_tpl_to_str(sl_tpl_render *r, sl_tpl_value v, const sl_tpl_str **out
         *out = v.as.str;
         return SL_OK;
     }
-    SL_TPL_TRY(sl_tpl_print(r, &t, v));
+    SL_TPL_TRY(print_value(r, &t, v));
     SL_TPL_TRY(sl_tpl_text_done(r, &t, false, &text));
     *out = text.as.str;
     return SL_OK;

@@ -1,5 +1,7 @@
 /* server/connection.c - bytes in: accept, parser, pipelining, disconnects, timers. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -110,10 +112,13 @@ void sl_conn_gone(sl_conn *conn, const char *why)
 {
     if (conn->closing)
         return;
+    conn->server->metrics.clients_gone += conn->busy || sl_conn_queued(conn) > 0;
     if (conn->busy) {
-        conn->server->metrics.clients_gone++;
         sl_request_end(conn, sl_status_http(SL_ECANCELLED), why);
         conn->busy = false;
+    } else if (sl_conn_queued(conn) > 0) {
+        sl_log(SL_LOG_DEBUG, "connection lost id=%s unsent=%zu %s", conn->request_id,
+               sl_conn_queued(conn), why);
     }
     sl_conn_close(conn);
 }
@@ -419,6 +424,18 @@ static sl_conn *new_conn(sl_server *server, bool *refuse)
     return conn;
 }
 
+/* Chunks go out at once; and the kernel takes no megabytes for a client that does not read, so that
+ * slow readers are noticed (what is on its way to a distant one is not counted). */
+static void tune(sl_conn *conn)
+{
+    const int unsent_max = SL_UNSENT_MAX;
+    uv_os_fd_t fd;
+
+    uv_tcp_nodelay(&conn->uv.tcp, 1);
+    if (uv_fileno(&conn->uv.handle, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof(unsent_max));
+}
+
 void sl_conn_open(sl_server *server)
 {
     bool refused;
@@ -446,7 +463,7 @@ void sl_conn_open(sl_server *server)
         return;
     }
     if (!server->is_unix)
-        uv_tcp_nodelay(&conn->uv.tcp, 1);
+        tune(conn);
     if (!uv_is_active((uv_handle_t *)&server->tick))
         uv_timer_again(&server->tick);
     sl_conn_progress(conn);

@@ -71,7 +71,9 @@ static void add_variables(sl_generation *gen, const char *messages, size_t messa
     sl_buf_add_char(trusted, '{');
     add_vocab_text(trusted, t, "bos_token", sl_tokenizer_bos(t));
     add_vocab_text(trusted, t, "eos_token", sl_tokenizer_eos(t));
-    sl_buf_addf(trusted, "\"add_generation_prompt\":%s}", generation_prompt ? "true" : "false");
+    /* Absent tools are none, not undefined: templates ask "is not none". */
+    sl_buf_addf(trusted, "\"tools\":null,\"documents\":null,\"add_generation_prompt\":%s}",
+                generation_prompt ? "true" : "false");
 }
 
 /* Drop what the template wrote behind the last message, so that the model goes on with it. */

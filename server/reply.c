@@ -203,7 +203,7 @@ void sl_request_end(sl_conn *conn, int http, const char *detail)
     sl_server *server = conn->server;
     const uint64_t now_us = sl_clock_us();
     const sl_route *route = conn->route;
-    const bool quiet = route != NULL && route->quiet && http == 200;
+    const bool quiet = route != NULL && route->quiet && (http == 200 || http == 503);
     const char *path = !conn->headers ? "-" : sl_http_parser_request(conn->parser)->path;
 
     sl_metrics_count_http(&server->metrics, route != NULL ? route->id : SL_ROUTE_NONE, http);

@@ -257,6 +257,34 @@ static sl_status init_loop(sl_server *server, sl_err *err)
     return SL_OK;
 }
 
+static void on_first_job(uv_work_t *work)
+{
+    (void)work;
+}
+
+/* Only this thread may take signals: the pool's threads are started now, with all blocked. */
+static void start_pool(sl_server *server)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    (void)uv_queue_work(&server->loop, &server->first_job, on_first_job, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* The end has begun: a late signal must not turn it into a death by signal once libuv has let go
+ * of its handlers. */
+static void block_stop_signals(void)
+{
+    sigset_t stop;
+
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+}
+
 static bool random_bytes(void *out, size_t n)
 {
     return getrandom(out, n, 0) == (ssize_t)n;
@@ -281,6 +309,7 @@ sl_status sl_server_create(const sl_config *config, sl_server **out, sl_err *err
         return status;
     }
     signal(SIGPIPE, SIG_IGN);
+    start_pool(server);
     if (!random_bytes(server->secret, sizeof(server->secret)) ||
         !random_bytes(&server->id_seed, sizeof(server->id_seed)))
         status = sl_fail(err, SL_EIO, "the system gives no random bytes");
@@ -308,6 +337,7 @@ uint32_t sl_server_port(const sl_server *server)
 int sl_server_run(sl_server *server)
 {
     uv_run(&server->loop, UV_RUN_DEFAULT);
+    block_stop_signals();
     if (server->state < SL_SERVER_DRAINING)
         server->state = SL_SERVER_ENDING;
     if (server->model != NULL)

@@ -36,10 +36,11 @@ enum {
     SL_READ_BYTES = 64 << 10,       /* of one read; one buffer for all connections */
     SL_PENDING_MAX = 64 << 10,      /* pipelined bytes before reading pauses */
     SL_QUEUED_MAX = 256 << 10,      /* unsent bytes of a stream before tokens wait in their slot */
+    SL_UNSENT_MAX = 128 << 10,      /* of these, in the kernel */
     SL_OUT_MAX = 256 << 20,         /* of one whole answer */
     SL_KEEP_BYTES = 16 << 10,       /* memory a buffer keeps between uses */
     SL_INLINE_BODY_MAX = 4 << 10,   /* bodies up to this are prepared on the loop itself */
-    SL_EARLY_BODY_MAX = 64 << 10,   /* refusals wait for bodies up to this, and keep the line */
+    SL_EARLY_BODY_MAX = 16 << 10,   /* refusals wait for bodies up to this, and keep the line */
     SL_BODY_RATE_MIN = 1 << 10,     /* bytes a second, after SL_BODY_RATE_AFTER_US */
     SL_LINGER_BYTES_MAX = 64 << 20, /* dropped bytes of a refused request before the line is cut */
     SL_NAMES_MAX = 16,              /* served names */
@@ -200,6 +201,7 @@ struct sl_server {
     uv_async_t events_async, attach_async;
     uv_signal_t signal_term, signal_int, signal_usr1;
     uv_timer_t tick;
+    uv_work_t first_job;
     union {
         uv_handle_t handle;
         uv_stream_t stream;

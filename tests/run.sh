@@ -67,7 +67,7 @@ venv() {
 }
 
 step "install packages" deploy/deps.sh --test
-step "release build" build build -Dbuildtype=release || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+step "release build" build build -Dbuildtype=release -Dtests=enabled || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 
 if [ "$quick" != --quick ]; then
     step "model for the tests" deploy/get-model.sh smollm2-135m ||
@@ -76,13 +76,13 @@ fi
 step "unit and house suites" suite release build
 
 if [ "$quick" != --quick ]; then
-    if step "address sanitizer build" build build-asan -Dbuildtype=debugoptimized -Dsanitize=address; then
+    if step "address sanitizer build" build build-asan -Dbuildtype=debugoptimized -Dsanitize=address -Dtests=enabled; then
         step "unit suite, address and undefined behaviour sanitizers" suite asan build-asan --suite unit --timeout-multiplier 6
     fi
-    if step "thread sanitizer build" build build-tsan -Dbuildtype=debugoptimized -Dsanitize=thread; then
+    if step "thread sanitizer build" build build-tsan -Dbuildtype=debugoptimized -Dsanitize=thread -Dtests=enabled; then
         step "threads, thread sanitizer" suite tsan build-tsan --suite threads --timeout-multiplier 10
     fi
-    if CC=clang step "fuzz build" build build-fuzz -Dbuildtype=debugoptimized -Dsanitize=address -Dfuzz=true -Dtests=false; then
+    if CC=clang step "fuzz build" build build-fuzz -Dbuildtype=debugoptimized -Dsanitize=address -Dfuzz=true -Dtests=disabled; then
         step "fuzz harnesses, a few seconds each" tests/fuzz/run.sh build-fuzz 5
     fi
     if step "python environment" venv; then

@@ -51,7 +51,8 @@ def stream(port, prompt, tokens, times, started=None):
     for line in r:
         if line.startswith(b"data: {"):
             choices = json.loads(line[6:]).get("choices") or [{}]
-            if choices[0].get("delta", {}).get("content"):
+            # A token may have no text of its own (part of a character): its end is an event all the same.
+            if choices[0].get("delta", {}).get("content") or (choices[0].get("finish_reason") and not times):
                 times.append(time.monotonic())
     c.close()
 
@@ -120,7 +121,7 @@ def main():
         for name in results:
             port = free_port()
             if name == "sluice":
-                command = [o.sluice, "serve", "--model", o.model, "--port", port, "--threads", o.threads, "--max-model-len", o.context, "--max-num-seqs", 8]
+                command = [o.sluice, "serve", "--model", o.model, "--port", port, "--threads", o.threads, "--max-model-len", o.context, "--max-num-seqs", 8, "--served-model-name", "m"]
             else:
                 command = [o.llama, "-m", o.model, "--port", port, "-t", o.threads, "-c", o.context * 4, "-np", 4, "--no-webui"]
             results[name].append(measure([str(x) for x in command], port, run))

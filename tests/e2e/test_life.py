@@ -112,7 +112,7 @@ def test_bad_model_files(tiny_files, tmp_path):
         "empty.gguf": (b"", "empty.gguf"),
         "text.gguf": (b"this is no model " * 10, "GGUF"),
         "truncated.gguf": (good[:len(good) // 2], "does not lie inside"),
-        "header.gguf": (good[:1000], "ends at byte"),
+        "header.gguf": (good[:1000], "tokenizer.ggml.tokens"),
         "arch.gguf": (good.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"), "mamba"),
         "missing-tensor.gguf": (good.replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"), "blk.1.attn_q.weight"),
         "zero-heads.gguf": (good.replace(b"attention.head_count_kv\x04\0\0\0\x02", b"attention.head_count_kv\x04\0\0\0\x00"), "head_count_kv"),

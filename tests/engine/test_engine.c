@@ -628,6 +628,53 @@ static void preempted_answers_go_on_where_they_were(void **state)
     rig_free(q, N);
 }
 
+/* The real policy, but while this is set every decoding sequence is thrown out. */
+static bool throw_out;
+
+static void decide_throwing(const sl_sched_view *view, sl_sched_plan *plan)
+{
+    sl_sched_decide(view, plan);
+    if (throw_out && view->decoding_count > 0)
+        plan->preempt_slot = view->decoding[0].slot;
+}
+
+static void refused_tokens_of_a_preempted_answer_do_not_wait_for_its_next_token(void **state)
+{
+    rig_options o = rig_defaults();
+    rig_request q = rig_ask(300, 100, 1);
+    unsigned generated;
+    rig r;
+    (void)state;
+
+    o.slots = 1; /* three TOKENS fit */
+    o.engine.prefix_caching = false;
+    o.engine.decide = decide_throwing;
+    throw_out = false;
+    rig_open(&r, &o);
+    rig_set(&r, &q, 1);
+    r.lazy = true;
+    while (COUNT(&r, generation_tokens) < 8) {
+        rig_turn(&r);
+        assert_true(rig_advance(&r));
+    }
+    throw_out = true;
+    rig_turn(&r);
+    throw_out = false;
+    generated = COUNT(&r, generation_tokens);
+    assert_int_equal(COUNT(&r, preemptions), 1);
+    rig_drain(&r);
+    assert_int_equal(q.token_end, 3);
+    rig_turn(&r);
+    rig_drain(&r);
+    assert_int_equal(q.token_end, generated);
+    assert_int_equal(COUNT(&r, generation_tokens), generated); /* no new one was needed */
+    r.lazy = false;
+    rig_run(&r);
+    rig_expect_done(&q);
+    rig_close(&r);
+    rig_free(&q, 1);
+}
+
 static void one_preemption_too_many_ends_a_request(void **state)
 {
     rig_options o = rig_defaults();
@@ -939,6 +986,7 @@ int main(void)
         cmocka_unit_test(cancelled_members_of_a_family_disturb_nobody),
         cmocka_unit_test(sequences_that_outgrow_the_cache_are_preempted_and_come_back),
         cmocka_unit_test(preempted_answers_go_on_where_they_were),
+        cmocka_unit_test(refused_tokens_of_a_preempted_answer_do_not_wait_for_its_next_token),
         cmocka_unit_test(one_preemption_too_many_ends_a_request),
         cmocka_unit_test(a_scheduler_that_never_launches_cannot_hold_requests_for_ever),
         cmocka_unit_test(slices_cut_by_layers_give_the_same_tokens),

@@ -85,7 +85,7 @@ typedef struct ask {
 /* Greedy and drawn ones, short and long prompts, some with common beginnings. */
 static void make_ask(ask *a, uint32_t index)
 {
-    static const uint32_t length[] = {1, 5, 64, 65, 100, 127, 128, 129};
+    static const uint32_t length[] = {1, 5, 64, 65, 100, 20, 33, 129};
     const uint32_t common = index % 3 == 0 ? 64 : 0;
 
     memset(a, 0, sizeof(*a));

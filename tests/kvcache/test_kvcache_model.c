@@ -266,6 +266,13 @@ static uint64_t choose_seed(uint64_t fallback)
     return text != NULL ? strtoull(text, NULL, 10) : fallback;
 }
 
+/* The run has met its cases: known of the seeds that stand here, not of others. */
+static void assert_met(bool met)
+{
+    if (getenv("SLUICE_TEST_SEED") == NULL)
+        assert_true(met);
+}
+
 /* `rounds` operations; `nothing_is_evicted`: so few that the pool is never full. */
 static void run(const sl_kvcache_options *options, uint64_t seed, uint32_t rounds,
                 bool nothing_is_evicted)
@@ -304,7 +311,7 @@ static void with_room_for_everything_each_known_prefix_is_found(void **state)
     (void)state;
 
     run(&options, 1, FEW, true);
-    assert_true(w->hits > 0 && w->copies > 0 && w->full == 0);
+    assert_met(w->hits > 0 && w->copies > 0 && w->full == 0);
 }
 
 static void under_pressure_everyone_reads_his_own_tokens(void **state)
@@ -315,7 +322,7 @@ static void under_pressure_everyone_reads_his_own_tokens(void **state)
     for (uint32_t pages = 4; pages <= 40; pages += 9) {
         options.plane_count = pages * 8 + pages % 8;
         run(&options, 100 + pages, MANY, false);
-        assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
+        assert_met(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
 }
 
@@ -328,9 +335,9 @@ static void windows_under_pressure(void **state)
     for (uint32_t pages = 8; pages <= 26; pages += 6) {
         options.plane_count = pages * 3 * 8;
         run(&options, 200 + pages, MANY, false);
-        assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
+        assert_met(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
-    assert_true(w->forks_cut > 0);
+    assert_met(w->forks_cut > 0);
 }
 
 static void every_chunk_with_a_window(void **state)
@@ -342,7 +349,7 @@ static void every_chunk_with_a_window(void **state)
     for (uint32_t pages = 8; pages <= 24; pages += 8) {
         options.plane_count = pages * 2 * 8;
         run(&options, 300 + pages, MANY, false);
-        assert_true(w->hits > 0 && w->copies > 0 && w->full > 0);
+        assert_met(w->hits > 0 && w->copies > 0 && w->full > 0);
     }
 }
 
@@ -353,7 +360,7 @@ static void without_prefix_caching_nothing_is_found(void **state)
     (void)state;
 
     run(&options, 400, MANY, false);
-    assert_true(w->hits == 0 && w->copies > 0 && w->full > 0);
+    assert_met(w->hits == 0 && w->copies > 0 && w->full > 0);
 }
 
 static void colliding_hashes_change_nothing(void **state)
@@ -366,11 +373,11 @@ static void colliding_hashes_change_nothing(void **state)
     (void)state;
 
     run(&options, 500, MANY, false);
-    assert_true(w->hits > 0);
+    assert_met(w->hits > 0);
     options = (sl_kvcache_options){
         .plane_count = PLANES_MAX, .chunk_count = 1, .prefix_caching = true, .hash_bits = 1};
     run(&options, 501, FEW, true);
-    assert_true(w->hits > 0);
+    assert_met(w->hits > 0);
 }
 
 static int setup(void **state)

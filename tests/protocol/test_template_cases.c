@@ -72,22 +72,29 @@ static void render(const char *source, size_t len, const char *user, const char 
     sl_template_destroy(t);
 }
 
+static bool is_space(uint32_t code)
+{
+    return code <= ' ' || code == 0x85 || code == 0xA0 || code == 0x1680 ||
+           (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 ||
+           code == 0x202F || code == 0x205F || code == 0x3000;
+}
+
 /* Each run is where the oracle has it; the marks of white space are not known to it. */
 static size_t wrong_marks(const sl_template_output *out, const json_t *marks)
 {
-    size_t wrong = 0, run = 0, mark = 0;
+    size_t wrong = 0, run = 0, mark = 0, step;
 
-    for (size_t i = 0; i < out->text.len; i++) {
-        const unsigned char c = (unsigned char)out->text.data[i];
+    for (size_t i = 0; i < out->text.len; i += step) {
+        uint32_t code;
 
+        step = sl_utf8_next(out->text.data + i, out->text.len - i, &code);
         while (i >= out->run[run].end)
             run++;
         while (i >= (size_t)json_integer_value(json_array_get(json_array_get(marks, mark), 0)))
             mark++;
-        if (c <= ' ' || (c >= 0x80 && c != 0xC5)) /* white space may be any of many bytes */
-            continue;
-        wrong += out->run[run].user !=
-                 (json_integer_value(json_array_get(json_array_get(marks, mark), 1)) != 0);
+        wrong += !is_space(code) &&
+                 out->run[run].user !=
+                     (json_integer_value(json_array_get(json_array_get(marks, mark), 1)) != 0);
     }
     return wrong;
 }

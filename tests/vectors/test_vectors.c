@@ -22,7 +22,7 @@ static const char qwen15[] = "qwen2.5-coder-1.5b-instruct.gguf";
 
 /* A few times what README.md has as measured. */
 static const sl_golden_bounds ref_bounds = {5e-6, 2e-5, 0.005};
-static const sl_golden_bounds cpu_bounds = {0.01, 0.05, 0.3};
+static const sl_golden_bounds cpu_bounds = {0.008, 0.03, 0.3};
 
 static void check(const char *name, const char *file, const sl_ops *ops, sl_golden_bounds bounds)
 {
