@@ -10,7 +10,9 @@
  * Bound      memory: norm reads 4 bytes an element twice (the second time from cache) and writes
  *            1.25, plus 4 unless codes_only; glu spends about 20 instructions on 8 elements.
  * Reference  kernels/ref/rows.c; floats within 1e-6 relative (order of sums, exp within 3e-7),
- *            codes within half a step of the reference's float. */
+ *            codes within half a step of the reference's float.
+ * Source     Zhang and Sennrich, arXiv 1910.07467 (norm).
+ * Measured   one core of Zen 4, ns an element: norm 0.38, silu 0.92, gelu 1.14. */
 #include <math.h>
 
 #include "kernels/cpu/vec_internal.h"

@@ -10,7 +10,10 @@
  *            tiles_int.c.  1 to 6 tokens; any range of blocks.
  * Mapping    8 vectors of codes stay in registers; activations are embedded broadcasts.
  * Bound      instructions: 12 of 512 bits for 2 x 256 products.  A lone token is bound by memory.
- * Reference  tiles_int.c, no tolerance. */
+ * Reference  tiles_int.c, no tolerance.
+ * Measured   as in tiles_int.c: 22 to 25 GB/s for one token, 297 GOP/s for 8 (80 % of the nibble
+ *            peak without VNNI), 307 for 512 (82 %).  256-bit vectors over one panel reached 240.
+ */
 #include <immintrin.h>
 #include <string.h>
 
