@@ -145,7 +145,8 @@ typedef struct sl_linear_args {
 } sl_linear_args;
 
 /* Per row: optional RMS norm of each head of q and k (weights [D]), rotary embedding of both, then
- * K and V go to their place in the pages.  q is changed in place.
+ * K and V go to their place in the pages (beyond the range of a half: as the largest half).  q is
+ * changed in place.
  *
  * Rotary: pairs (j, j + D/2) if neox, else (2j, 2j + 1), over the first rope_dims dimensions;
  * angle = position * inv_freq[j]; cos and sin times `rope_scale` (yarn's factor, usually 1). */

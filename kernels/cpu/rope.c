@@ -20,6 +20,8 @@
 #include "kernels/cpu/vec_internal.h"
 #include "kernels/team.h"
 
+#define HALF_MAX 65504.0f /* the largest half */
+
 enum { PLANE_TOKENS = 16 };
 
 /* sin and cos of the angle p + tail, |p| below about 10^6, absolute error below 2e-7. */
@@ -146,6 +148,16 @@ static uint16_t *block_of(const sl_rope_append_args *a, uint32_t plane, uint32_t
            block * PLANE_TOKENS * a->kv->head_dim;
 }
 
+/* Eight halves; beyond their range the largest one (never an infinity: 0 * infinity of a masked key
+ * would reach other rows of a tile). */
+static __m128i to_halves(const float *x)
+{
+    const __m256 top = _mm256_set1_ps(HALF_MAX);
+    const __m256 low = _mm256_max_ps(_mm256_loadu_ps(x), _mm256_sub_ps(_mm256_setzero_ps(), top));
+
+    return _mm256_cvtps_ph(_mm256_min_ps(low, top), _MM_FROUND_TO_NEAREST_INT);
+}
+
 static void store_kv(const sl_rope_append_args *a, const sl_kv_page *page, uint32_t t, uint32_t g,
                      const float *k, const float *v)
 {
@@ -155,12 +167,10 @@ static void store_kv(const sl_rope_append_args *a, const sl_kv_page *page, uint3
     uint16_t half[8];
 
     for (uint32_t j = 0; j < d; j += 8) {
-        _mm_storeu_si128((__m128i *)(void *)half,
-                         _mm256_cvtps_ph(_mm256_loadu_ps(k + j), _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128((__m128i *)(void *)half, to_halves(k + j));
         for (uint32_t i = 0; i < 8; i++)
             k_block[(size_t)(j + i) * PLANE_TOKENS + at] = half[i];
-        _mm_storeu_si128((__m128i *)(void *)(v_row + j),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(v + j), _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128((__m128i *)(void *)(v_row + j), to_halves(v + j));
     }
 }
 
