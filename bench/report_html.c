@@ -83,14 +83,24 @@ static void add_span(sl_buf *out, const char *kind, double y, double from, doubl
                 to > from + 0.5 ? to : from + 0.5, y);
 }
 
+/* Every step-th request, and every one that failed (but not without end). */
+static bool is_drawn(const sl_load_record *record, uint32_t i, uint32_t step)
+{
+    if (record->outcome == SL_LOAD_SKIPPED)
+        return false;
+    return i % step == 0 || (record->outcome != SL_LOAD_OK && step < 16);
+}
+
 static void add_timeline(sl_buf *out, const sl_report *r)
 {
     const uint32_t step = r->result->count / ROWS_MAX + 1;
-    const uint32_t rows = (r->result->count + step - 1) / step;
+    uint32_t rows = 0, row = 0;
+    uint64_t end_us = 1;
+
+    for (uint32_t i = 0; i < r->result->count; i++)
+        rows += is_drawn(&r->result->record[i], i, step);
     const double row_px = rows < 100 ? 4.0 : rows < 300 ? 2.0 : 1.0;
     const int height = (int)(rows * row_px) + BOTTOM + 16;
-    uint32_t row = 0;
-    uint64_t end_us = 1;
 
     for (uint32_t i = 0; i < r->result->count; i++)
         end_us = r->result->record[i].done_us > end_us ? r->result->record[i].done_us : end_us;
@@ -98,18 +108,19 @@ static void add_timeline(sl_buf *out, const sl_report *r)
                 "<h2>Requests over time</h2><p>Grey: before it was sent. Orange: until its first "
                 "text. Blue: its answer. Red: failed.%s</p>\n<svg width=%d height=%d "
                 "stroke-width=%.1f role=img>\n",
-                step > 1 ? " Some requests are left out." : "", WIDTH, height,
+                step > 1 ? " Some requests that ended well are left out." : "", WIDTH, height,
                 row_px > 1.0 ? row_px - 0.8 : 1.0);
     add_axis(out, (double)end_us * 1e-6, " s", height);
-    for (uint32_t i = 0; i < r->result->count; i += step) {
+    for (uint32_t i = 0; i < r->result->count; i++) {
         const sl_load_record *record = &r->result->record[i];
+
+        if (!is_drawn(record, i, step))
+            continue;
         const double y = 10.0 + row_px * row++, max = (double)end_us;
         const double intended = x_of((double)record->intended_us, max);
         const double sent = x_of((double)record->sent_us, max);
         const double done = x_of((double)record->done_us, max);
 
-        if (record->outcome == SL_LOAD_SKIPPED)
-            continue;
         if (record->sent_us > record->intended_us)
             add_span(out, "wait", y, intended, sent);
         if (record->outcome != SL_LOAD_OK)

@@ -459,6 +459,7 @@ static void slow_readers_read_slowly_and_others_do_not_wait(void **state)
     (void)state;
     run.options.slow_share = 0.3;
     run.options.slow_bytes_per_s = 2000.0;
+    run.options.output = (sl_load_length){.kind = SL_LOAD_FIXED, .min = 12, .max = 12};
     run.options.requests = 16;
     go();
     for (uint32_t i = 0; i < 16; i++) {
@@ -470,11 +471,11 @@ static void slow_readers_read_slowly_and_others_do_not_wait(void **state)
             slow_ms = fmin(slow_ms, sl_load_e2e_of(r));
         }
     }
-    /* An answer has 700 bytes and more: three rests of 100 ms at this speed; 45 ms otherwise. */
+    /* An answer has 1,100 bytes: half a second at this speed; 75 ms otherwise. */
     assert_in_range(slow, 1, 15);
     assert_int_equal(run.sum.judged, 16 - slow);
-    assert_true(slow_ms >= 250.0);
-    assert_true(run.sum.e2e.p50 < 200.0);
+    assert_true(slow_ms >= 350.0);
+    assert_true(run.sum.e2e.p50 < 250.0);
 }
 
 static volatile sig_atomic_t stop_flag;

@@ -21,10 +21,13 @@
 
 enum { REQUEST_MAX = 1 << 20 };
 
+static pthread_mutex_t body_lock = PTHREAD_MUTEX_INITIALIZER;
+
 typedef struct visit {
     toy_server *t;
     int fd;
     sl_thread thread;
+    struct visit *next;
 } visit;
 
 static void sleep_until(uint64_t at_us)
@@ -211,7 +214,9 @@ static bool answer(visit *v, const char *head, const char *body)
         strncmp(head, "POST /v1/completions ", 21) != 0)
         return put_json(v, 404, "{\"error\":{\"message\":\"no such route\"}}");
     atomic_fetch_add(&t->requests, 1);
+    pthread_mutex_lock(&body_lock);
     snprintf(t->last_body, sizeof(t->last_body), "%s", body);
+    pthread_mutex_unlock(&body_lock);
     if (strstr(body, "\"stream\":true") == NULL) {
         snprintf(text, sizeof(text),
                  "{\"choices\":[{\"message\":{\"content\":\"x\"}}],\"usage\":{\"prompt_tokens\":%u,"
@@ -268,9 +273,6 @@ static void serve(void *arg)
     }
     close(v->fd);
     free(data);
-    pthread_detach(pthread_self());
-    free(v);
-    atomic_fetch_sub(&t->live, 1);
 }
 
 static void accept_all(void *arg)
@@ -290,10 +292,10 @@ static void accept_all(void *arg)
             continue;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         atomic_fetch_add(&t->connections, 1);
-        atomic_fetch_add(&t->live, 1);
         v = calloc(1, sizeof(*v));
         SL_ASSERT(v != NULL);
-        *v = (visit){.t = t, .fd = fd};
+        *v = (visit){.t = t, .fd = fd, .next = t->visits};
+        t->visits = v;
         if (sl_thread_start(&v->thread, "toy", -1, serve, v) != SL_OK)
             SL_ASSERT(!"a thread for the toy server");
     }
@@ -332,8 +334,13 @@ void toy_stop(toy_server *t)
     atomic_store(&t->stopping, true);
     sl_thread_join(t->acceptor);
     free(t->acceptor);
-    while (atomic_load(&t->live) > 0)
-        usleep(2000);
+    while (t->visits != NULL) {
+        visit *v = t->visits;
+
+        t->visits = v->next;
+        sl_thread_join(&v->thread);
+        free(v);
+    }
     close(t->listener);
     if (t->unix_path != NULL)
         unlink(t->unix_path);

@@ -33,11 +33,11 @@ typedef struct toy_answer {
 
 typedef struct toy_server {
     /* the script */
-    toy_mode mode;
-    int status;
+    _Atomic toy_mode mode; /* may change while it runs */
+    atomic_int status;
     uint32_t first_us, gap_us;           /* to the first event, and between two */
     uint64_t stall_from_us, stall_to_us; /* on the clock: nothing begins within */
-    bool no_usage, one_byte_writes, no_tokenize,
+    atomic_bool no_usage, one_byte_writes, no_tokenize,
         two_tokens;        /* two_tokens: /tokenize counts double */
     const char *unix_path; /* NULL: TCP */
 
@@ -50,8 +50,8 @@ typedef struct toy_server {
     int listener, port;
     char url[160];
     atomic_bool stopping;
-    atomic_uint live; /* threads */
     void *acceptor;
+    struct visit *visits; /* one for each connection, joined by toy_stop */
 } toy_server;
 
 /* Listen.  The script may change between runs. */
