@@ -36,6 +36,7 @@ typedef struct sl_report_sweep {
     const sl_load_point *point; /* by rate */
     size_t count;
     double best_90, best_99; /* 0: no rate tried met it */
+    bool unfinished;         /* it ran out of points: the rates are lower bounds */
 } sl_report_sweep;
 
 void sl_report_sweep_text(const sl_report_sweep *sweep, sl_buf *out);

@@ -319,6 +319,7 @@ void sl_report_sweep_json(const sl_report_sweep *sweep, sl_buf *out)
     add_options(out, sweep->options);
     add_number(out, "rate_at_90", sweep->best_90 > 0.0 ? sweep->best_90 : NAN);
     add_number(out, "rate_at_99", sweep->best_99 > 0.0 ? sweep->best_99 : NAN);
+    add_bool(out, "unfinished", sweep->unfinished);
     key(out, "points");
     sl_buf_add_char(out, '[');
     for (size_t i = 0; i < sweep->count; i++) {

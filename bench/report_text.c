@@ -193,6 +193,8 @@ void sl_report_sweep_text(const sl_report_sweep *sweep, sl_buf *out)
     sl_buf_add_char(out, '\n');
     add_best(out, sweep, 90, sweep->best_90);
     add_best(out, sweep, 99, sweep->best_99);
+    if (sweep->unfinished)
+        sl_buf_add_str(out, "the search ended before it was precise: allow more --points\n");
 }
 
 void sl_report_compare_text(const sl_report_compare *c, sl_buf *out)

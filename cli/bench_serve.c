@@ -221,6 +221,13 @@ static sl_status write_sweep(const sl_bench_load_args *a, const sl_report_sweep 
     return status;
 }
 
+static bool is_unfinished(const sl_load_sweep *sweep, const sl_load_point *point, size_t count,
+                          double target)
+{
+    return sl_load_search_next(point, count, target, sweep->load.rate, sweep->rate_min,
+                               sweep->rate_max, sweep->precision) > 0.0;
+}
+
 int sl_cli_bench_sweep(int argc, char **argv)
 {
     sl_bench_load_args a;
@@ -251,6 +258,8 @@ int sl_cli_bench_sweep(int argc, char **argv)
         report.site = sl_load_site_get_info(site);
         report.best_90 = sl_load_search_best(point, report.count, 0.90);
         report.best_99 = sl_load_search_best(point, report.count, 0.99);
+        report.unfinished = is_unfinished(&sweep, point, report.count, 0.90) ||
+                            is_unfinished(&sweep, point, report.count, 0.99);
         (void)!write_sweep(&a, &report, &err);
     }
     for (size_t i = 0; i < report.count; i++)

@@ -318,6 +318,14 @@ static void the_servers_count_is_compared(void **state)
     s.result.after.output_tokens = 145.0;
     sum = summary_of(&s);
     assert_true(sum.tokens_differ);
+    s.result.after.output_tokens = 140.0;
+    s.result.after.prompt_tokens = 1370.0;
+    sum = summary_of(&s);
+    assert_true(sum.tokens_differ);
+    s.record[2].cached_tokens = 30; /* a server that counts what it computed */
+    sum = summary_of(&s);
+    assert_false(sum.tokens_differ);
+    s.result.after.prompt_tokens = 1300.0;
     s.record[0].outcome = SL_LOAD_CUT; /* what was lost was counted by the server */
     sum = summary_of(&s);
     assert_false(sum.tokens_differ);

@@ -199,7 +199,7 @@ static bool answer(visit *v, const char *head, const char *body)
     if (strncmp(head, "GET /v1/models ", 15) == 0)
         return put_json(v, 200, "{\"data\":[{\"id\":\"toy\"}]}");
     if (strncmp(head, "POST /tokenize ", 15) == 0 && !t->no_tokenize) {
-        snprintf(text, sizeof(text), "{\"count\":%u}", (t->two_tokens ? 2 : 1) * words_of(body));
+        snprintf(text, sizeof(text), "{\"count\":%u}", words_of(body));
         return put_json(v, 200, text);
     }
     if (strncmp(head, "GET /metrics ", 13) == 0) {

@@ -37,8 +37,7 @@ typedef struct toy_server {
     atomic_int status;
     uint32_t first_us, gap_us;           /* to the first event, and between two */
     uint64_t stall_from_us, stall_to_us; /* on the clock: nothing begins within */
-    atomic_bool no_usage, one_byte_writes, no_tokenize,
-        two_tokens;        /* two_tokens: /tokenize counts double */
+    atomic_bool no_usage, one_byte_writes, no_tokenize;
     const char *unix_path; /* NULL: TCP */
 
     /* what happened */
