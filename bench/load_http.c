@@ -60,7 +60,7 @@ static sl_status parse_authority(const char *text, size_t n, sl_load_target *t, 
     t->host[n] = '\0';
     while (colon > text && *colon != ':' && *colon != ']')
         colon--;
-    if (colon > text && *colon == ':') {
+    if (*colon == ':') {
         len = (size_t)(end - colon) - 1;
         if (len == 0 || len > 5 || strspn(colon + 1, "0123456789") < len)
             return sl_fail(err, SL_EINVAL, "--base-url: '%.200s' has no valid port", t->host);

@@ -194,7 +194,7 @@ static void fail_here(sl_load_runner *r, sl_load_conn *c, const char *why)
     sl_load_record *record = &r->record[c->item];
 
     record->outcome = SL_LOAD_CONNECT;
-    record->done_us = sl_load_now(r);
+    record->done_us = c->ended_us = sl_load_now(r);
     snprintf(record->error, sizeof(record->error), "%s", why);
     atomic_fetch_add_explicit(&r->finished, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&r->failed, 1, memory_order_relaxed);
@@ -241,23 +241,25 @@ static bool is_over(const sl_load_runner *r, uint64_t at_us)
     return at_us > r->end_us || atomic_load_explicit(&r->stopping, memory_order_acquire);
 }
 
-static void plan_item(sl_load_runner *r, uint32_t item, uint64_t at_us)
+/* Intended at `at_us`; but not before `free_us`, when the connection of the request before it was
+ * given back (the server may end an answer later than it says that it is done). */
+static void plan_item(sl_load_runner *r, uint32_t item, uint64_t at_us, uint64_t free_us)
 {
     if (is_over(r, at_us))
         return;
     r->record[item].intended_us = at_us;
-    heap_push(r, at_us, item);
+    heap_push(r, at_us > free_us ? at_us : free_us, item);
 }
 
 /* Closed loop: a user takes the next session. */
-static void plan_next_session(sl_load_runner *r, uint64_t after_us)
+static void plan_next_session(sl_load_runner *r, uint64_t after_us, uint64_t free_us)
 {
     const uint32_t item = next_first_turn(r, r->next_session_item);
 
     if (item >= r->plan->count)
         return;
     r->next_session_item = item + 1;
-    plan_item(r, item, after_us + (uint64_t)r->plan->item[item].think_ms * 1000);
+    plan_item(r, item, after_us + (uint64_t)r->plan->item[item].think_ms * 1000, free_us);
 }
 
 /* The conversation goes on with what was really answered. */
@@ -281,12 +283,13 @@ static void finish_item(sl_load_runner *r, sl_load_conn *c)
     r->in_flight--;
     if (next != SL_LOAD_NONE && good) {
         remember(r, c);
-        plan_item(r, next, record->done_us + (uint64_t)r->plan->item[next].think_ms * 1000);
+        plan_item(r, next, record->done_us + (uint64_t)r->plan->item[next].think_ms * 1000,
+                  c->ended_us);
     } else if (!r->plan->open_loop)
-        plan_next_session(r, record->done_us);
+        plan_next_session(r, record->done_us, c->ended_us);
     if (next == SL_LOAD_NONE && r->history != NULL)
         sl_buf_done(history_of(r, c->item));
-    r->free_us = record->done_us;
+    r->free_us = c->ended_us;
     give_conn(r, c);
 }
 
@@ -321,10 +324,10 @@ static void plan_start(sl_load_runner *r)
 {
     if (r->plan->open_loop) {
         for (uint32_t i = 0; i < r->plan->count; i = next_first_turn(r, i + 1))
-            plan_item(r, i, r->plan->item[i].at_us);
+            plan_item(r, i, r->plan->item[i].at_us, 0);
     } else {
         for (uint32_t user = 0; user < r->o->users; user++)
-            plan_next_session(r, 0);
+            plan_next_session(r, 0, 0);
     }
 }
 

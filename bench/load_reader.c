@@ -50,9 +50,10 @@ static void finish(sl_load_runner *r, sl_load_conn *c, sl_load_outcome outcome, 
 {
     sl_load_record *record = &r->record[c->item];
 
+    c->ended_us = sl_load_now(r);
     record->outcome = outcome;
     record->http_status = c->reply.status;
-    record->done_us = outcome == SL_LOAD_OK && c->event_us != 0 ? c->event_us : sl_load_now(r);
+    record->done_us = outcome == SL_LOAD_OK && c->event_us != 0 ? c->event_us : c->ended_us;
     r->active[c->active_index] = r->active[--r->active_count];
     r->active[c->active_index]->active_index = c->active_index;
     if (keep) {

@@ -32,6 +32,7 @@ typedef struct sl_load_conn {
     bool in_epoll, got_bytes, saw_last, saw_done, saw_malformed, saw_error, paused;
     uint64_t deadline_us, cancel_us, resume_us;
     uint64_t event_us; /* of the last event */
+    uint64_t ended_us; /* when the request was over and the connection free */
 } sl_load_conn;
 
 typedef struct sl_load_due {

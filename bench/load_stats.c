@@ -322,9 +322,13 @@ static void check_tokens(const sl_load_result *result, sl_load_summary *out)
 {
     out->server_prompt_tokens = delta(result->before.prompt_tokens, result->after.prompt_tokens);
     out->server_output_tokens = delta(result->before.output_tokens, result->after.output_tokens);
-    out->tokens_differ =
-        out->tokens_comparable && (differs(out->prompt_tokens, out->server_prompt_tokens) ||
-                                   differs(out->output_tokens, out->server_output_tokens));
+    /* Some servers count only the prompt tokens that their cache did not have. */
+    const bool prompts_differ =
+        differs(out->prompt_tokens, out->server_prompt_tokens) &&
+        differs(out->prompt_tokens - out->cached_tokens, out->server_prompt_tokens);
+
+    out->tokens_differ = out->tokens_comparable &&
+                         (prompts_differ || differs(out->output_tokens, out->server_output_tokens));
 }
 
 static void check_valid(const sl_load_options *options, const sl_load_result *result,

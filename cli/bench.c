@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "bench/engine.h"
+#include "cli/bench_load.h"
 #include "cli/cli.h"
 #include "kernels/kernels.h"
 #include "model/gguf.h"
@@ -141,7 +142,7 @@ out:
     return rc;
 }
 
-int sl_cli_bench(int argc, char **argv)
+static int bench_engine(int argc, char **argv)
 {
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},
@@ -196,10 +197,46 @@ int sl_cli_bench(int argc, char **argv)
             return 2;
         }
     }
-    if (optind + 1 != argc || strcmp(argv[optind], "engine") != 0 || model == NULL) {
-        fprintf(stderr, "sluice bench: say what to measure (engine) and name a --model\n");
+    if (optind != argc || model == NULL) {
+        fprintf(stderr, "sluice bench engine: name a --model\n");
         usage(stderr);
         return 2;
     }
     return run_engine(model, &o, json);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} kind[] = {
+    {"engine", bench_engine, "the engine alone: prefill and decode tokens a second"},
+    {"serve", sl_cli_bench_serve, "a running server under load: latencies, goodput"},
+    {"sweep", sl_cli_bench_sweep, "the highest rate at which a server meets its targets"},
+    {"compare", sl_cli_bench_compare, "two running servers, side by side"},
+};
+
+static void help(FILE *f)
+{
+    fputs("usage: sluice bench KIND [options]\n\n", f);
+    for (size_t i = 0; i < sizeof(kind) / sizeof(*kind); i++)
+        fprintf(f, "  sluice bench %-8s %s\n", kind[i].name, kind[i].help);
+    fputs("\nEvery kind has --help.\n", f);
+}
+
+int sl_cli_bench(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    for (size_t i = 0; i < sizeof(kind) / sizeof(*kind); i++)
+        if (strcmp(name, kind[i].name) == 0)
+            return kind[i].run(argc - 1, argv + 1);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        help(stdout);
+        return 0;
+    }
+    if (name[0] != '\0')
+        fprintf(stderr, "sluice bench: '%.64s' is nothing to measure\n", name);
+    help(stderr);
+    return 2;
 }
