@@ -1,6 +1,6 @@
 /* bench/kernels.c - how fast the CPU kernels are, beside what the machine allows.
  *
- *     kernels [--threads N] [--only WORD]
+ *     kernels [--threads N] [--only WORD] [--table avx2]
  *
  * First the roofs, measured here and now with the same threads: a streaming read, and loops of
  * register-only instructions (unsigned nibbles times signed bytes; signed bytes; fp32).  Then every
@@ -367,6 +367,30 @@ typedef struct attention_shape {
     uint32_t seqs, rows, past; /* rows of each sequence, positions before them */
 } attention_shape;
 
+/* Time both operations and print; `keys` is how many keys the rows see together. */
+static void time_attention(crew *c, const roofs *r, attention_bench *b, const attention_shape *s)
+{
+    const uint32_t width = s->heads * s->d, n = s->seqs * s->rows;
+    double seconds, keys = 0.0, bytes, flops;
+
+    for (uint32_t i = 0; i < s->rows; i++)
+        keys += s->past + i + 1;
+    flops = 4.0 * width * keys * s->seqs;
+    bytes = 4.0 * s->kv_heads * s->d * (s->past + s->rows) * s->seqs;
+    seconds = best_call(c, attention_call, b);
+    printf(
+        "attention %2u/%u x %-3u  %2u x %3u rows after %5u  %8.1f us  %6.1f GB/s %3.0f %%  %6.0f "
+        "GFLOP/s %3.0f %%\n",
+        s->heads, s->kv_heads, s->d, s->seqs, s->rows, s->past, seconds * 1e6,
+        bytes / seconds * 1e-9, 100.0 * bytes / seconds / r->read, flops / seconds * 1e-9,
+        100.0 * flops / seconds / r->flops);
+    seconds = best_call(c, rope_call, b);
+    printf("rope      %2u/%u x %-3u  %2u x %3u rows              %8.1f us  %6.2f ns a head\n",
+           s->heads, s->kv_heads, s->d, s->seqs, s->rows, seconds * 1e6,
+           seconds * 1e9 / n / (s->heads + s->kv_heads));
+    fflush(stdout);
+}
+
 static void bench_attention(crew *c, const sl_ops *ops, const roofs *r, const attention_shape *s)
 {
     const uint32_t total = s->past + s->rows, n = s->seqs * s->rows;
@@ -378,7 +402,6 @@ static void bench_attention(crew *c, const sl_ops *ops, const roofs *r, const at
     float *q = zeroed((size_t)n * width * 4), *k = zeroed((size_t)n * kv_width * 4);
     float inv_freq[SL_HEAD_DIM_MAX / 2];
     void *act = zeroed(ops->act_bytes(width) * n);
-    double seconds, keys = 0.0, bytes, flops;
 
     b.kv = (sl_kv_store){.plane_bytes = (size_t)SL_PAGE_TOKENS / 2 * kv_width,
                          .chunk_layers = 1,
@@ -420,22 +443,7 @@ static void bench_attention(crew *c, const sl_ops *ops, const roofs *r, const at
                                    .seq = b.seq,
                                    .seq_count = s->seqs,
                                    .n = n};
-    for (uint32_t i = 0; i < s->rows; i++)
-        keys += s->past + i + 1;
-    flops = 4.0 * width * keys * s->seqs;
-    bytes = 4.0 * kv_width * total * s->seqs;
-    seconds = best_call(c, attention_call, &b);
-    printf(
-        "attention %2u/%u x %-3u  %2u x %3u rows after %5u  %8.1f us  %6.1f GB/s %3.0f %%  %6.0f "
-        "GFLOP/s %3.0f %%\n",
-        s->heads, s->kv_heads, s->d, s->seqs, s->rows, s->past, seconds * 1e6,
-        bytes / seconds * 1e-9, 100.0 * bytes / seconds / r->read, flops / seconds * 1e-9,
-        100.0 * flops / seconds / r->flops);
-    seconds = best_call(c, rope_call, &b);
-    printf("rope      %2u/%u x %-3u  %2u x %3u rows             %8.1f us  %6.2f ns a head\n",
-           s->heads, s->kv_heads, s->d, s->seqs, s->rows, seconds * 1e6,
-           seconds * 1e9 / n / (s->heads + s->kv_heads));
-    fflush(stdout);
+    time_attention(c, r, &b, s);
     sl_free_pages(b.kv.planes, b.kv.plane_bytes * 8 * page_count);
     sl_free_pages(pages, page_count * sizeof(*pages));
     sl_free_pages(q, (size_t)n * width * 4);
@@ -531,6 +539,8 @@ int main(int argc, char **argv)
             c.size = (uint32_t)atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--only") == 0)
             only = argv[i + 1];
+        else if (strcmp(argv[i], "--table") == 0 && strcmp(argv[i + 1], "avx2") == 0)
+            ops = sl_ops_cpu_avx2();
     }
     if (c.size < 1 || c.size > THREADS_MAX) {
         fprintf(stderr, "--threads: 1 to %d\n", THREADS_MAX);

@@ -206,6 +206,7 @@ static void issue(sl_load_runner *r, uint32_t item, uint64_t due_us)
     const sl_load_item *it = &r->plan->item[item];
     sl_load_record *record = &r->record[item];
     sl_load_conn *c;
+    sl_status pushed;
     int error;
 
     record->due_us = due_us;
@@ -229,8 +230,8 @@ static void issue(sl_load_runner *r, uint32_t item, uint64_t due_us)
         return;
     }
     c->broken = sl_load_conn_send(r, c);
-    if (sl_ring_push(&r->to_reader, &c) != SL_OK)
-        SL_ASSERT(!"the ring holds every request");
+    pushed = sl_ring_push(&r->to_reader, &c);
+    SL_ASSERT(pushed == SL_OK); /* the ring holds every request */
     sl_load_bell_ring(r->reader_bell);
 }
 
@@ -364,6 +365,7 @@ void sl_load_pacer_main(void *runner)
 {
     sl_load_runner *r = runner;
     sl_load_conn *none = NULL;
+    sl_status pushed;
 
     sl_load_raise_priority();
     plan_start(r);
@@ -381,7 +383,7 @@ void sl_load_pacer_main(void *runner)
             continue;
         sleep_until(r);
     }
-    if (sl_ring_push(&r->to_reader, &none) != SL_OK)
-        SL_ASSERT(!"the ring holds every request");
+    pushed = sl_ring_push(&r->to_reader, &none);
+    SL_ASSERT(pushed == SL_OK); /* the ring holds every request */
     sl_load_bell_ring(r->reader_bell);
 }

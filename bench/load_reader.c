@@ -49,6 +49,7 @@ static void set_timer(sl_load_runner *r, uint64_t at_us)
 static void finish(sl_load_runner *r, sl_load_conn *c, sl_load_outcome outcome, bool keep)
 {
     sl_load_record *record = &r->record[c->item];
+    sl_status pushed;
 
     c->ended_us = sl_load_now(r);
     record->outcome = outcome;
@@ -67,8 +68,8 @@ static void finish(sl_load_runner *r, sl_load_conn *c, sl_load_outcome outcome, 
     atomic_fetch_add_explicit(&r->finished, 1, memory_order_relaxed);
     if (outcome != SL_LOAD_OK && outcome != SL_LOAD_CANCELLED)
         atomic_fetch_add_explicit(&r->failed, 1, memory_order_relaxed);
-    if (sl_ring_push(&r->to_pacer, &c) != SL_OK)
-        SL_ASSERT(!"the ring holds every request");
+    pushed = sl_ring_push(&r->to_pacer, &c);
+    SL_ASSERT(pushed == SL_OK); /* the ring holds every request */
     sl_load_bell_ring(r->pacer_bell);
 }
 

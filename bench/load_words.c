@@ -144,7 +144,7 @@ static sl_status calibrate(calibration *c)
         return status;
     c->words.exact = tokens == c->words.overhead + CHECK_WORDS;
     if (!c->words.exact && tokens > c->words.overhead)
-        c->words.per_word = (double)(tokens - c->words.overhead) / CHECK_WORDS;
+        c->words.per_word = (double)(tokens - c->words.overhead) / (double)CHECK_WORDS;
     return SL_OK;
 }
 
@@ -172,7 +172,8 @@ void sl_load_words_text(const sl_load_words *words, const sl_load_plan *plan,
     const uint32_t overhead = item->turn == 0 ? words->overhead : 0;
     const uint32_t tokens = item->input_tokens > overhead ? item->input_tokens - overhead : 1;
     const uint32_t count = (uint32_t)fmax(1.0, round(tokens / words->per_word));
-    const uint32_t block_words = (uint32_t)fmax(1.0, round(SL_LOAD_BLOCK_TOKENS / words->per_word));
+    const uint32_t block_words =
+        (uint32_t)fmax(1.0, round((double)SL_LOAD_BLOCK_TOKENS / words->per_word));
     const uint32_t prefix = (uint32_t)round(item->prefix_tokens / words->per_word);
     const uint64_t own_seed = item_seed(plan, item);
     /* Beginnings are shared by all sessions: their seeds are far from those of items. */

@@ -25,7 +25,7 @@
  * heads, D head dimension.  All matrices are row-major and dense unless a stride is given.
  *
  * Errors: operations return SL_EINVAL for shapes they cannot do (a programmer's or a model's
- * fault, found at load by ops->supports); every member of a team returns the same status.  Empty
+ * fault, found when the model is loaded); every member of a team returns the same status.  Empty
  * work is SL_OK. */
 #ifndef SL_KERNELS_KERNELS_H
 #define SL_KERNELS_KERNELS_H
@@ -88,8 +88,8 @@ typedef struct sl_attn_seq {
 
 /* --- arguments --------------------------------------------------------------------------- */
 
-/* x[i, :] = scale * table[token[i], :].  table is a weight [vocab, K] as packed by weight_pack
- * with SL_WEIGHT_EMBED or, if the head is tied, as a linear weight: both must work. */
+/* x[i, :] = scale * table[token[i], :].  table is a weight [vocab, K] as packed by weight_pack: the
+ * same that serves as the head, if that is tied. */
 typedef struct sl_embed_args {
     float *x; /* [n, K] */
     const sl_weight *table;
@@ -145,7 +145,8 @@ typedef struct sl_linear_args {
 } sl_linear_args;
 
 /* Per row: optional RMS norm of each head of q and k (weights [D]), rotary embedding of both, then
- * K and V go to their place in the pages.  q is changed in place.
+ * K and V go to their place in the pages (beyond the range of a half: as the largest half).  q is
+ * changed in place.
  *
  * Rotary: pairs (j, j + D/2) if neox, else (2j, 2j + 1), over the first rope_dims dimensions;
  * angle = position * inv_freq[j]; cos and sin times `rope_scale` (yarn's factor, usually 1). */

@@ -88,8 +88,7 @@ uint32_t sl_stream_take(sl_stream *stream, uint32_t count)
         stream->taken = 0;
         return UINT32_MAX;
     }
-    piece = atomic_fetch_add_explicit(&stream->team->next, 1, memory_order_relaxed) -
-            stream->taken;
+    piece = atomic_fetch_add_explicit(&stream->team->next, 1, memory_order_relaxed) - stream->taken;
     if (piece < count)
         return piece;
     stream->taken += count + stream->team->size;

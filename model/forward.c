@@ -153,7 +153,8 @@ static sl_status norm(const pass *p, const float *w)
                                .w = w,
                                .n = p->a->rows,
                                .cols = p->c->hidden,
-                               .eps = p->c->norm_eps};
+                               .eps = p->c->norm_eps,
+                               .codes_only = p->model->codes_only};
 
     return p->ops->norm(&args, p->stream);
 }
@@ -238,7 +239,8 @@ static sl_status attend(const pass *p, const sl_layer_config *lc)
                                     .window = lc->window,
                                     .seq = p->seq,
                                     .seq_count = p->a->seq_count,
-                                    .n = p->a->rows};
+                                    .n = p->a->rows,
+                                    .codes_only = p->model->codes_only};
 
     return p->ops->attention(&args, p->stream);
 }
@@ -274,7 +276,8 @@ static sl_status feed_forward_block(const pass *p, const sl_layer *l)
                              .stride = ff,
                              .n = p->a->rows,
                              .cols = ff,
-                             .fn = p->c->act_fn};
+                             .fn = p->c->act_fn,
+                             .codes_only = p->model->codes_only};
     sl_status status;
 
     status = norm(p, l->ffn_norm);

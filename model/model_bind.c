@@ -181,6 +181,18 @@ static void check_unused(binder *b)
     }
 }
 
+/* Do all matrices that meet prepared rows consist of block codes? */
+static bool all_codes(const sl_binding *binding, const sl_weight *not_linear)
+{
+    for (uint32_t i = 0; i < binding->count; i++) {
+        const sl_weight *w = binding->item[i].weight;
+
+        if (w != NULL && w != not_linear && sl_dtype_block_elems(w->dtype) == 1)
+            return false;
+    }
+    return true;
+}
+
 sl_status sl_model_bind(const sl_gguf *g, sl_model *model, sl_binding *binding, sl_err *err)
 {
     const sl_model_config *c = &model->config;
@@ -199,5 +211,6 @@ sl_status sl_model_bind(const sl_gguf *g, sl_model *model, sl_binding *binding, 
         bind_named_weight(&b, c->hidden, c->vocab, &model->head);
     }
     check_unused(&b);
+    model->codes_only = all_codes(binding, c->tied_head ? NULL : &model->embed);
     return b.status;
 }

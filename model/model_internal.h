@@ -34,6 +34,7 @@ struct sl_model {
     sl_weight embed; /* [vocab, hidden] */
     sl_weight head;  /* [vocab, hidden]; without data if the head is tied */
     const float *output_norm;
+    bool codes_only;    /* no linear layer has F32, F16 or BF16 weights: see kernels.h, Numbers */
     sl_rope rope;       /* of layers that see everything */
     sl_rope rope_local; /* of the others, if they have a base of their own */
     sl_layer layer[SL_LAYERS_MAX];

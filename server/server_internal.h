@@ -40,7 +40,7 @@ enum {
     SL_OUT_MAX = 256 << 20,         /* of one whole answer */
     SL_KEEP_BYTES = 16 << 10,       /* memory a buffer keeps between uses */
     SL_INLINE_BODY_MAX = 4 << 10,   /* bodies up to this are prepared on the loop itself */
-    SL_EARLY_BODY_MAX = 64 << 10,   /* refusals wait for bodies up to this, and keep the line */
+    SL_EARLY_BODY_MAX = 16 << 10,   /* refusals wait for bodies up to this, and keep the line */
     SL_BODY_RATE_MIN = 1 << 10,     /* bytes a second, after SL_BODY_RATE_AFTER_US */
     SL_LINGER_BYTES_MAX = 64 << 20, /* dropped bytes of a refused request before the line is cut */
     SL_NAMES_MAX = 16,              /* served names */

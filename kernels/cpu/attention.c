@@ -16,7 +16,9 @@
  * Bound      prefill: fp32 fma.  Decode: reading the pages (each byte meets the whole group).
  * Reference  kernels/ref/attention.c, within 2e-6 of max |v| (order of fp32 sums, exp).
  * Source     Milakov and Gimelshein, arXiv 1805.02867 (online softmax); Dao et al., FlashDecoding
- *            (split keys), with fixed cuts in place of balanced ones. */
+ *            (split keys), with fixed cuts in place of balanced ones.
+ * Measured   one core of Zen 4, share of the fma peak: prefill of 512 tokens 62 to 74 %; decode of
+ *            one token after 1,000 49 to 77 %, of 32 sequences after 512 45 to 63 %. */
 #include <math.h>
 
 #include "kernels/cpu/vec_internal.h"
@@ -82,6 +84,13 @@ static const uint16_t *plane_block(const rows *r, const sl_kv_page *page, uint32
            block * PLANE_TOKENS * kv->head_dim;
 }
 
+/* Where to prefetch from: the block in the next page, or `here` if it has no plane for it yet. */
+static const uint16_t *next_block(const rows *r, const sl_kv_page *page, uint32_t plane,
+                                  const uint16_t *here)
+{
+    return page->plane[plane] == SL_PLANE_NONE ? here : plane_block(r, page, plane);
+}
+
 SL_INLINE __m256 load_halves(const uint16_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
@@ -89,9 +98,46 @@ SL_INLINE __m256 load_halves(const uint16_t *p)
 
 /* --- 1. scores ------------------------------------------------------------------------------- */
 
-/* score[i][0 .. 16 * blocks) = q_i . k for `count` rows and 1 or 2 adjacent blocks of 16 keys. */
+/* One dimension of score_tile.  With two blocks the queries stay in registers and keys come one by
+ * one, with one block the other way round: at most 16 registers are live either way. */
+SL_INLINE void score_step(const int count, const int blocks, const float *const *q,
+                          const uint16_t *const *k, uint32_t j, __m256 acc[TILE_ROWS][4])
+{
+    const size_t at = (size_t)j * PLANE_TOKENS;
+    __m256 x[TILE_ROWS];
+
+    if (blocks == 2) {
+        SL_UNROLL
+        for (int i = 0; i < count; i++)
+            x[i] = _mm256_broadcast_ss(q[i] + j);
+        SL_UNROLL
+        for (int v = 0; v < 4; v++) {
+            __m256 key = load_halves(k[v / 2] + at + 8 * (v % 2));
+
+            __asm__("" : "+x"(key)); /* here, and not earlier */
+            SL_UNROLL
+            for (int i = 0; i < count; i++)
+                acc[i][v] = _mm256_fmadd_ps(x[i], key, acc[i][v]);
+        }
+        return;
+    }
+    {
+        const __m256 low = load_halves(k[0] + at), high = load_halves(k[0] + at + 8);
+
+        SL_UNROLL
+        for (int i = 0; i < count; i++) {
+            x[i] = _mm256_broadcast_ss(q[i] + j);
+            acc[i][0] = _mm256_fmadd_ps(x[i], low, acc[i][0]);
+            acc[i][1] = _mm256_fmadd_ps(x[i], high, acc[i][1]);
+        }
+    }
+}
+
+/* score[i][0 .. 16 * blocks) = q_i . k for `count` rows and 1 or 2 adjacent blocks of 16 keys; the
+ * same places of the next page's blocks are prefetched.  At most 12 accumulators. */
 SL_INLINE void score_tile(const int count, const int blocks, const float *const *q,
-                          const uint16_t *const *k, uint32_t d, float *score)
+                          const uint16_t *const *k, const uint16_t *const *next, uint32_t d,
+                          float *score)
 {
     __m256 acc[TILE_ROWS][4];
 
@@ -101,15 +147,13 @@ SL_INLINE void score_tile(const int count, const int blocks, const float *const 
         for (int v = 0; v < 2 * blocks; v++)
             acc[i][v] = _mm256_setzero_ps();
     }
-    for (uint32_t j = 0; j < d; j++) {
+    for (uint32_t j = 0; j < d; j += 2) {
         SL_UNROLL
-        for (int v = 0; v < 2 * blocks; v++) {
-            const __m256 kv = load_halves(k[v / 2] + (size_t)j * PLANE_TOKENS + 8 * (v % 2));
-
-            SL_UNROLL
-            for (int i = 0; i < count; i++)
-                acc[i][v] = _mm256_fmadd_ps(_mm256_broadcast_ss(q[i] + j), kv, acc[i][v]);
-        }
+        for (int b = 0; b < blocks; b++)
+            _mm_prefetch((const char *)(next[b] + (size_t)j * PLANE_TOKENS), _MM_HINT_T1);
+        SL_UNROLL
+        for (uint32_t u = j; u < j + 2; u++)
+            score_step(count, blocks, q, k, u, acc);
     }
     SL_UNROLL
     for (int i = 0; i < count; i++) {
@@ -119,37 +163,23 @@ SL_INLINE void score_tile(const int count, const int blocks, const float *const 
     }
 }
 
-static void score_rows(int count, const float *const *q, const uint16_t *const *k, uint32_t blocks,
-                       uint32_t d, float *score)
+typedef struct score_args {
+    const float *q[TILE_ROWS];
+    const uint16_t *k[4];    /* the page's blocks */
+    const uint16_t *next[4]; /* the next page's */
+    float *score;
+    uint32_t d;
+    uint32_t blocks; /* that have keys to be seen */
+} score_args;
+
+SL_INLINE void score_rows(const int count, const score_args *s)
 {
     uint32_t b = 0;
 
-    while (b < blocks) {
-        float *out = score + (size_t)b * PLANE_TOKENS;
-        const bool two = count <= 3 && b + 2 <= blocks;
-
-        switch (count) {
-        case 1:
-            two ? score_tile(1, 2, q, k + b, d, out) : score_tile(1, 1, q, k + b, d, out);
-            break;
-        case 2:
-            two ? score_tile(2, 2, q, k + b, d, out) : score_tile(2, 1, q, k + b, d, out);
-            break;
-        case 3:
-            two ? score_tile(3, 2, q, k + b, d, out) : score_tile(3, 1, q, k + b, d, out);
-            break;
-        case 4:
-            score_tile(4, 1, q, k + b, d, out);
-            break;
-        case 5:
-            score_tile(5, 1, q, k + b, d, out);
-            break;
-        default:
-            score_tile(6, 1, q, k + b, d, out);
-            break;
-        }
-        b += two ? 2 : 1;
-    }
+    for (; count <= 3 && b + 2 <= s->blocks; b += 2)
+        score_tile(count, 2, s->q, s->k + b, s->next + b, s->d, s->score + b * PLANE_TOKENS);
+    for (; b < s->blocks; b++)
+        score_tile(count, 1, s->q, s->k + b, s->next + b, s->d, s->score + b * PLANE_TOKENS);
 }
 
 /* --- 2. softmax ------------------------------------------------------------------------------ */
@@ -199,7 +229,8 @@ static void soften(const rows *r, uint32_t i, int first, int last)
 
 /* out[i][0 .. 8 * vecs) = keep_i * out + sum over keys first .. last of p_i[t] v[t]. */
 SL_INLINE void output_tile(const int count, const int vecs, const float *score, const float *keep,
-                           const uint16_t *const *v, uint32_t d, int first, int last, float *out)
+                           const uint16_t *const *v, const uint16_t *const *next, uint32_t d,
+                           int first, int last, float *out)
 {
     __m256 acc[TILE_ROWS][4];
 
@@ -211,9 +242,11 @@ SL_INLINE void output_tile(const int count, const int vecs, const float *score, 
                                       _mm256_set1_ps(keep[i]));
     }
     for (int t = first; t <= last; t++) {
-        const uint16_t *row = v[t / PLANE_TOKENS] + (size_t)(t % PLANE_TOKENS) * d;
+        const size_t at = (size_t)(t % PLANE_TOKENS) * d;
+        const uint16_t *row = v[t / PLANE_TOKENS] + at;
         __m256 vv[4];
 
+        _mm_prefetch((const char *)(next[t / PLANE_TOKENS] + at), _MM_HINT_T1);
         SL_UNROLL
         for (int c = 0; c < vecs; c++)
             vv[c] = load_halves(row + 8 * c);
@@ -237,52 +270,65 @@ SL_INLINE void output_tile(const int count, const int vecs, const float *score, 
 typedef struct output_args {
     const float *score;
     const float *keep;
-    const uint16_t *v[4]; /* the page's blocks */
+    const uint16_t *v[4];    /* the page's blocks */
+    const uint16_t *next[4]; /* the next page's */
     float *out;
     uint32_t d;
     int first;
     int last;
 } output_args;
 
+SL_INLINE void output_columns(const int count, const int vecs, const output_args *o, uint32_t j)
+{
+    const uint16_t *const v[4] = {o->v[0] + j, o->v[1] + j, o->v[2] + j, o->v[3] + j};
+    const uint16_t *const next[4] = {o->next[0] + j, o->next[1] + j, o->next[2] + j,
+                                     o->next[3] + j};
+
+    output_tile(count, vecs, o->score, o->keep, v, next, o->d, o->first, o->last, o->out + j);
+}
+
 SL_INLINE void output_rows(const int count, const output_args *o)
 {
-    const int wide = count <= 3 ? 4 : 2;
+    const int vecs = count <= 3 ? 4 : 2;
     uint32_t j = 0;
 
-    for (; j + 8 * (uint32_t)wide <= o->d; j += 8 * (uint32_t)wide) {
-        const uint16_t *const v[4] = {o->v[0] + j, o->v[1] + j, o->v[2] + j, o->v[3] + j};
+    for (; j + 8 * (uint32_t)vecs <= o->d; j += 8 * (uint32_t)vecs)
+        output_columns(count, vecs, o, j);
+    for (; j < o->d; j += 8)
+        output_columns(count, 1, o, j);
+}
 
-        output_tile(count, wide, o->score, o->keep, v, o->d, o->first, o->last, o->out + j);
+/* Phases 1 and 3 for a number of rows that is known only now. */
+#define ROWS_CASES(fn, args)                                                                       \
+    switch (count) {                                                                               \
+    case 1:                                                                                        \
+        fn(1, args);                                                                               \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        fn(2, args);                                                                               \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        fn(3, args);                                                                               \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        fn(4, args);                                                                               \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        fn(5, args);                                                                               \
+        break;                                                                                     \
+    default:                                                                                       \
+        fn(6, args);                                                                               \
+        break;                                                                                     \
     }
-    for (; j < o->d; j += 8) {
-        const uint16_t *const v[4] = {o->v[0] + j, o->v[1] + j, o->v[2] + j, o->v[3] + j};
 
-        output_tile(count, 1, o->score, o->keep, v, o->d, o->first, o->last, o->out + j);
-    }
+static void score_any(uint32_t count, const score_args *s)
+{
+    ROWS_CASES(score_rows, s)
 }
 
 static void output_any(uint32_t count, const output_args *o)
 {
-    switch (count) {
-    case 1:
-        output_rows(1, o);
-        break;
-    case 2:
-        output_rows(2, o);
-        break;
-    case 3:
-        output_rows(3, o);
-        break;
-    case 4:
-        output_rows(4, o);
-        break;
-    case 5:
-        output_rows(5, o);
-        break;
-    default:
-        output_rows(6, o);
-        break;
-    }
+    ROWS_CASES(output_rows, o)
 }
 
 /* --- pages and segments ---------------------------------------------------------------------- */
@@ -292,23 +338,33 @@ static int clamp(int64_t x, int low, int high)
     return x < low ? low : x > high ? high : (int)x;
 }
 
-/* Rows [begin, begin + count) against one page. */
-static void attend_tile(const rows *r, const sl_kv_page *page, uint32_t base, uint32_t begin,
-                        uint32_t count)
+/* The tokens of a page that row i sees: *first .. *last, none if *first > *last. */
+static void row_span(const rows *r, uint32_t i, uint32_t base, int *first, int *last)
 {
+    const int64_t position = row_position(r, i);
+    const int64_t from = window_first(r->a, (uint32_t)position);
+
+    *first = clamp(from - base, 0, SL_PAGE_TOKENS);
+    *last = clamp(position - base, -1, SL_PAGE_TOKENS - 1);
+}
+
+/* Rows [begin, begin + count) against page `p` of the sequence; `p_next` is prefetched. */
+static void attend_tile(const rows *r, uint32_t p, uint32_t p_next, uint32_t begin, uint32_t count)
+{
+    const sl_kv_page *page = &r->seq->pages[p], *page_next = &r->seq->pages[p_next];
     const uint32_t d = r->a->kv->head_dim;
-    const float *q[TILE_ROWS];
-    const uint16_t *k[4];
-    output_args o = {.d = d, .first = SL_PAGE_TOKENS, .last = -1};
+    score_args s = {.score = r->score + (size_t)begin * SL_PAGE_TOKENS, .d = d};
+    output_args o = {.score = s.score,
+                     .keep = r->keep + begin,
+                     .out = r->out + (size_t)begin * d,
+                     .d = d,
+                     .first = SL_PAGE_TOKENS,
+                     .last = -1};
     int first[TILE_ROWS], last[TILE_ROWS];
 
     for (uint32_t i = 0; i < count; i++) {
-        const int64_t position = row_position(r, begin + i);
-        const int64_t from = window_first(r->a, (uint32_t)position);
-
-        first[i] = clamp(from - base, 0, SL_PAGE_TOKENS);
-        last[i] = clamp(position - base, -1, SL_PAGE_TOKENS - 1);
-        q[i] = row_query(r, begin + i);
+        row_span(r, begin + i, p * SL_PAGE_TOKENS, &first[i], &last[i]);
+        s.q[i] = row_query(r, begin + i);
         if (first[i] > last[i])
             continue;
         o.first = first[i] < o.first ? first[i] : o.first;
@@ -316,18 +372,17 @@ static void attend_tile(const rows *r, const sl_kv_page *page, uint32_t base, ui
     }
     if (o.first > o.last)
         return;
+    s.blocks = (uint32_t)o.last / PLANE_TOKENS + 1;
+    for (uint32_t b = 0; b < s.blocks; b++) {
+        s.k[b] = plane_block(r, page, b);
+        s.next[b] = next_block(r, page_next, b, s.k[b]);
+    }
     for (uint32_t b = 0; b < 4; b++) {
         /* Blocks beyond the last key may have no plane: any valid address will do. */
-        const uint32_t plane = (int)b <= o.last / PLANE_TOKENS ? b : 0;
-
-        k[b] = plane_block(r, page, plane);
-        o.v[b] = plane_block(r, page, 4 + plane);
+        o.v[b] = plane_block(r, page, 4 + (b < s.blocks ? b : 0));
+        o.next[b] = next_block(r, page_next, 4 + (b < s.blocks ? b : 0), o.v[b]);
     }
-    o.score = r->score + (size_t)begin * SL_PAGE_TOKENS;
-    o.keep = r->keep + begin;
-    o.out = r->out + (size_t)begin * d;
-    score_rows((int)count, q, k, (uint32_t)o.last / PLANE_TOKENS + 1, d,
-               r->score + (size_t)begin * SL_PAGE_TOKENS);
+    score_any(count, &s);
     for (uint32_t i = 0; i < count; i++)
         soften(r, begin + i, first[i], last[i]);
     output_any(count, &o);
@@ -375,7 +430,7 @@ static void attend_segment(const rows *r, uint32_t page_first, uint32_t page_end
         for (uint32_t i = 0; i < tiles; i++) {
             const uint32_t begin = r->count * i / tiles;
 
-            attend_tile(r, &r->seq->pages[p], p * SL_PAGE_TOKENS, begin,
+            attend_tile(r, p, p + 1 < page_end ? p + 1 : p, begin,
                         r->count * (i + 1) / tiles - begin);
         }
 }

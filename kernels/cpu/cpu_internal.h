@@ -116,11 +116,11 @@ typedef struct sl_cpu_tile {
 
 typedef void (*sl_cpu_tile_fn)(const sl_cpu_tile *tile);
 
-/* Tiles of the integer kinds, by kind and number of tokens ([0], no tokens, is NULL).  Calls with
- * `pair_tokens` rows or more give a tile two adjacent panels, where there are two; 0: never. */
+/* Tiles of the integer kinds, by kind and number of tokens ([0], no tokens, is NULL), and how many
+ * adjacent panels one takes (a lone last one is always fine). */
 typedef sl_cpu_tile_fn sl_cpu_tile_row[SL_CPU_TILE + 1];
 typedef struct sl_cpu_tiles {
-    uint32_t pair_tokens;
+    uint32_t panels; /* 1 or 2 */
     sl_cpu_tile_row fn[SL_CPU_INT_KINDS];
 } sl_cpu_tiles;
 

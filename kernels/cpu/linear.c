@@ -17,7 +17,7 @@ enum {
     CHUNK_INT = 64,           /* blocks of K: 9 KiB of a 4-bit panel, 15 KiB of six prepared rows */
     CHUNK_FLOAT = 8,          /* 8 KiB of an fp32 panel, 6 KiB of six rows */
     ACT_L2_BYTES = 384 << 10, /* prepared rows that a panel should find in L2 */
-    PREFETCH_BYTES = 4096,    /* 1 to 8 KiB were the same */
+    PREFETCH_BYTES = 4096,    /* ahead, at least */
     PIECE_BYTES = 64 << 10,   /* of weights, at least: what a member prefetches beyond is lost */
     PIECES_PER_MEMBER = 8,    /* or only 2, to keep to PIECE_BYTES */
     PANELS_MAX = 4            /* of a tile */
@@ -78,8 +78,7 @@ static cut cut_work(const sl_linear_args *a, uint32_t members, const sl_cpu_tile
     }
     c.token_blocks = (a->n + c.tokens - 1) / c.tokens;
     c.panels = piece_panels(&c, panels, sl_cpu_panel_bytes(w->kind, w->cols), members);
-    if (floats || tiles_int->pair_tokens > 0)
-        c.panels = round_up(c.panels, floats ? PANELS_MAX : 2);
+    c.panels = round_up(c.panels, floats ? PANELS_MAX : tiles_int->panels);
     for (uint32_t p = 0; p < a->part_count; p++) {
         c.part_pieces[p] = (sl_cpu_panels(a->part[p].w->rows) + c.panels - 1) / c.panels;
         c.pieces_per_token_block += c.part_pieces[p];
@@ -140,9 +139,8 @@ static uint32_t tile_begin(uint32_t count, uint32_t tiles, uint32_t i)
     return count * i / tiles;
 }
 
-/* A weight is read straight on.  A lone tile on a lone panel prefetches a little ahead.  Else,
- * while `tiles` tiles work on a stretch of blocks, tile i prefetches its part of the equally many
- * bytes that come next: behind the stretch, or in the next panel(s). */
+/* A weight is read straight on: while `tiles` tiles work on a stretch of blocks, tile i prefetches
+ * its part of the equally many bytes that come next, behind the stretch or in the next panel(s). */
 static void plan_prefetch(sl_cpu_tile *tile, uint32_t kind, uint32_t tiles, uint32_t i)
 {
     const uint32_t blocks = tile->block_end - tile->block_first;
@@ -150,13 +148,12 @@ static void plan_prefetch(sl_cpu_tile *tile, uint32_t kind, uint32_t tiles, uint
     const size_t end = sl_cpu_block_at(kind, tile->block_end);
     const bool last = tile->block_end == sl_cpu_blocks(tile->cols);
     const size_t next = last ? tile->panel_bytes * tile->panel_count : end;
+    const size_t ahead = next - begin < PREFETCH_BYTES ? PREFETCH_BYTES : next - begin;
     const size_t lines = (end - begin + 63) / 64;
     const size_t each = (lines + (size_t)blocks * tiles - 1) / ((size_t)blocks * tiles);
     const size_t done = each * blocks * i;
 
-    tile->prefetch = tile->panel + next + done * 64;
-    if (tiles == 1 && tile->panel_count == 1)
-        tile->prefetch = tile->panel + begin + PREFETCH_BYTES;
+    tile->prefetch = tile->panel + begin + ahead + done * 64;
     tile->prefetch_lines = done < lines ? (uint32_t)each : 0;
 }
 
@@ -210,10 +207,8 @@ static void run_piece(const sl_linear_args *a, const piece *pc, const sl_cpu_til
     const size_t act_bytes = sl_cpu_act_bytes(a->cols);
     /* Floats: as many accumulators as there are registers; the widest tile of the piece decides. */
     const uint32_t tiles = (pc->count + SL_CPU_TILE - 1) / SL_CPU_TILE;
-    const bool pair = tiles_int->pair_tokens > 0 && pc->count >= tiles_int->pair_tokens;
-    const uint32_t most_int = pair ? 2 : 1;
     const uint32_t most_float = (pc->count + tiles - 1) / tiles > 3 ? 2 : PANELS_MAX;
-    const uint32_t most = sl_cpu_kind_is_float(w->kind) ? most_float : most_int;
+    const uint32_t most = sl_cpu_kind_is_float(w->kind) ? most_float : tiles_int->panels;
     sl_cpu_tile tile = {.panel_bytes = panel_bytes, .cols = a->cols};
     uint32_t panel = pc->panel_first;
 

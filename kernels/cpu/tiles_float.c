@@ -6,7 +6,10 @@
  * Mapping    panels x tokens accumulators stay in registers: 2 x 6 or 4 x 3, which is enough to
  *            hide the latency of fma; a single chain a (row, token) keeps the bits the same.
  * Bound      fp32 fma for batches; reading the weights for a lone token.
- * Reference  kernels/ref/linear.c, within 1e-5 of sum |w x|: the reference sums in double. */
+ * Reference  kernels/ref/linear.c, within 1e-5 of sum |w x|: the reference sums in double.
+ * Source     the usual register tile.
+ * Measured   one core of Zen 4, 576 x 1536 F16: 20 GB/s for one token (78 % of the read rate), 107
+ *            GFLOP/s for 512 (98 % of the measured fma peak). */
 #include "kernels/cpu/vec_internal.h"
 
 enum { PREFETCH_BYTES = 1024 };

@@ -128,7 +128,8 @@ SL_INLINE walk walk_begin(sl_cpu_kind kind, const sl_cpu_tile *t)
     return (walk){at, at, t->prefetch, t->prefetch_lines};
 }
 
-/* At block b: step over what its superblock shares, and prefetch. */
+/* At block b: step over what its superblock shares, and prefetch.  Into L2: so far ahead, L1 has
+ * not enough fill buffers (prefetching into it reached half the rate). */
 SL_INLINE void walk_enter(sl_cpu_kind kind, walk *w, uint32_t b)
 {
     if (sl_cpu_layouts[kind].super > 0 && b % SL_CPU_SUPER == 0) {
@@ -136,7 +137,7 @@ SL_INLINE void walk_enter(sl_cpu_kind kind, walk *w, uint32_t b)
         w->block += sl_cpu_layouts[kind].super;
     }
     for (uint32_t i = 0; i < w->prefetch_lines; i++, w->prefetch += 64)
-        _mm_prefetch((const char *)w->prefetch, _MM_HINT_T0);
+        _mm_prefetch((const char *)w->prefetch, _MM_HINT_T1);
 }
 
 SL_INLINE void walk_leave(sl_cpu_kind kind, walk *w)

@@ -10,7 +10,10 @@
  *            tiles_int.c.  1 to 6 tokens; any range of blocks.
  * Mapping    8 vectors of codes stay in registers; activations are embedded broadcasts.
  * Bound      instructions: 12 of 512 bits for 2 x 256 products.  A lone token is bound by memory.
- * Reference  tiles_int.c, no tolerance. */
+ * Reference  tiles_int.c, no tolerance.
+ * Measured   as in tiles_int.c: 22 to 25 GB/s for one token, 297 GOP/s for 8 (80 % of the nibble
+ *            peak without VNNI), 307 for 512 (82 %).  256-bit vectors over one panel reached 240.
+ */
 #include <immintrin.h>
 #include <string.h>
 
@@ -212,8 +215,8 @@ SL_INLINE void tile_pair(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *
             block += l->super;
         }
         for (uint32_t i = 0; i < tile->prefetch_lines; i++, prefetch += 64) {
-            _mm_prefetch((const char *)prefetch, _MM_HINT_T0);
-            _mm_prefetch((const char *)prefetch + apart, _MM_HINT_T0);
+            _mm_prefetch((const char *)prefetch, _MM_HINT_T1);
+            _mm_prefetch((const char *)prefetch + apart, _MM_HINT_T1);
         }
         load_codes(kind, block, apart, q);
         s = load_scales(kind, super, block + l->scale, apart);
@@ -234,8 +237,6 @@ SL_INLINE void tile_pair(sl_cpu_kind kind, const int tokens, const sl_cpu_tile *
         store_acc(tile, tokens, t, acc[t]);
 }
 
-/* A lone panel, and one or two tokens, which are bound by memory, go to tiles_int.c: one stream
- * reads better than two. */
 #define TILE(kind, tokens)                                                                         \
     static void tile_##kind##_##tokens(const sl_cpu_tile *tile)                                    \
     {                                                                                              \
@@ -265,6 +266,6 @@ TILES(Q6_K)
 TILES(Q8_0)
 
 const sl_cpu_tiles sl_cpu_tiles_vnni = {
-    .pair_tokens = 3,
+    .panels = 2,
     .fn = {ROW(Q4_0), ROW(Q4_1), ROW(Q4_K), ROW(Q5_0), ROW(Q5_1), ROW(Q5_K), ROW(Q6_K), ROW(Q8_0)},
 };

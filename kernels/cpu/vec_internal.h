@@ -13,7 +13,11 @@
 #define SL_INLINE static inline __attribute__((always_inline))
 
 /* Make the compiler keep the iterations of a loop of at most 8 apart and in registers. */
+#if defined(__clang__)
+#define SL_UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define SL_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 /* Sum of the 8 lanes, as a fixed tree. */
 SL_INLINE float sl_vec_sum(__m256 v)

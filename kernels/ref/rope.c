@@ -27,6 +27,14 @@ uint16_t *sl_ref_kv_token(const sl_kv_store *kv, const sl_kv_page *page, bool va
     return (uint16_t *)(void *)(kv->planes + kv->plane_bytes * plane) + token * kv->head_dim;
 }
 
+/* Beyond the range of a half: the largest one. */
+static uint16_t to_half(float x)
+{
+    const float top = 65504.0f;
+
+    return sl_f32_to_f16(x > top ? top : x < -top ? -top : x);
+}
+
 /* out = the RMS norm of one head, or the head itself if there are no weights. */
 static void head_norm(const float *head, const float *w, uint32_t d, float eps, double *out)
 {
@@ -83,8 +91,8 @@ static void append_row(const sl_rope_append_args *a, const sl_attn_seq *seq, uin
         head_norm(k, a->k_norm, d, a->norm_eps, head);
         rotate(a, position, head);
         for (uint32_t j = 0; j < d; j++) {
-            k_cache[j] = sl_f32_to_f16((float)head[j]);
-            v_cache[j] = sl_f32_to_f16(v[j]);
+            k_cache[j] = to_half((float)head[j]);
+            v_cache[j] = to_half(v[j]);
         }
     }
 }

@@ -542,6 +542,36 @@ static void wrong_shapes_are_refused(void **state)
     free_sequence(&s);
 }
 
+static void a_later_token_beyond_the_halves_changes_no_earlier_row(void **state)
+{
+    enum { TOKENS = 70, HEADS = 4, KV_HEADS = 2, D = 32 };
+    sequence s = make_sequence(HEADS, KV_HEADS, D, TOKENS, 77);
+    const size_t width = HEADS * D;
+    float *want = test_alloc(TOKENS * width * 4), *got = test_alloc(TOKENS * width * 4);
+    const options how[] = {{.team = 1}, {.cpu = true, .team = 1}};
+    (void)state;
+
+    for (size_t h = 0; h < sizeof(how) / sizeof(how[0]); h++) {
+        const float v = s.v[60 * KV_HEADS * D], k = s.k[60 * KV_HEADS * D + 3];
+
+        forget(&s);
+        run(&s, 0, TOKENS, &how[h], want);
+        s.v[60 * KV_HEADS * D] = 1e9f; /* token 60: its value is no half */
+        s.k[60 * KV_HEADS * D + 3] = -1e9f;
+        forget(&s);
+        run(&s, 0, TOKENS, &how[h], got);
+        assert_memory_equal(got, want, 60 * width * 4);
+        assert_true(memcmp(got + 60 * width, want + 60 * width, width * 4) != 0);
+        for (size_t i = 0; i < TOKENS * width; i++)
+            assert_true(isfinite(got[i]));
+        s.v[60 * KV_HEADS * D] = v;
+        s.k[60 * KV_HEADS * D + 3] = k;
+    }
+    free(want);
+    free(got);
+    free_sequence(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -554,6 +584,7 @@ int main(void)
         cmocka_unit_test(a_batch_has_the_bits_of_its_sequences_alone),
         cmocka_unit_test(outputs_are_prepared),
         cmocka_unit_test(pages_before_the_window_may_be_gone),
+        cmocka_unit_test(a_later_token_beyond_the_halves_changes_no_earlier_row),
         cmocka_unit_test(wrong_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

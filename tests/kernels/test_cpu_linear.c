@@ -5,10 +5,12 @@
  * Method: three references.  (1) Embedding rows against sl_dequantize_row, bit for bit.  (2) Inputs
  * that 8 bits hold exactly (integers times a power of two): linear against the twin, within the
  * rounding of fp32 sums.  (3) Inputs that they do not: within what half a step of every activation
- * can do.  Then equality of bits between batches and teams. */
+ * can do.  Then equality of bits between batches, teams, and the instruction sets of this machine.
+ */
 #include "tests/kernels/support.h"
 
 TEST_OP(cpu_linear, sl_ops_cpu(NULL), linear, sl_linear_args)
+TEST_OP(avx2_linear, sl_ops_cpu_avx2(), linear, sl_linear_args)
 TEST_OP(ref_linear, sl_ops_ref(), linear, sl_linear_args)
 TEST_OP(cpu_prepare, sl_ops_cpu(NULL), prepare, sl_prepare_args)
 TEST_OP(ref_prepare, sl_ops_ref(), prepare, sl_prepare_args)
@@ -37,6 +39,15 @@ typedef struct linear_case {
     uint32_t n, rows, cols;
 } linear_case;
 
+static void prepare_both(const linear_case *c)
+{
+    sl_prepare_args args = {.act = c->cpu_act, .x = c->x, .n = c->n, .cols = c->cols};
+
+    assert_int_equal(test_run_op(0, SCRATCH, cpu_prepare, &args), SL_OK);
+    args.act = c->ref_act;
+    assert_int_equal(test_run_op(0, SCRATCH, ref_prepare, &args), SL_OK);
+}
+
 static linear_case make_case(sl_dtype dtype, uint32_t n, uint32_t rows, uint32_t cols, bool exact)
 {
     linear_case c = {.n = n, .rows = rows, .cols = cols};
@@ -51,14 +62,7 @@ static linear_case make_case(sl_dtype dtype, uint32_t n, uint32_t rows, uint32_t
         test_fill(c.x, (size_t)n * cols, 5);
     c.cpu_act = test_alloc(sl_ops_cpu(NULL)->act_bytes(cols) * n);
     c.ref_act = test_alloc(sl_ops_ref()->act_bytes(cols) * n);
-    assert_int_equal(
-        test_run_op(0, SCRATCH, cpu_prepare,
-                    &(sl_prepare_args){.act = c.cpu_act, .x = c.x, .n = n, .cols = cols}),
-        SL_OK);
-    assert_int_equal(
-        test_run_op(0, SCRATCH, ref_prepare,
-                    &(sl_prepare_args){.act = c.ref_act, .x = c.x, .n = n, .cols = cols}),
-        SL_OK);
+    prepare_both(&c);
     return c;
 }
 
@@ -126,6 +130,18 @@ static sl_linear_args plain_args(const linear_case *c, bool cpu, float *y)
                             .cols = c->cols};
 }
 
+/* Every fast table has the bits of the plainest one. */
+static void check_against_avx2(sl_linear_args args, const float *y)
+{
+    const size_t bytes = (size_t)args.n * args.part[0].y_stride * sizeof(float);
+    float *plain = test_alloc(bytes);
+
+    args.part[0].y = plain;
+    assert_int_equal(test_run_op(0, SCRATCH, avx2_linear, &args), SL_OK);
+    assert_memory_equal(plain, y, bytes);
+    free(plain);
+}
+
 static void one_shape(sl_dtype dtype, uint32_t n, uint32_t rows, uint32_t cols, bool exact)
 {
     linear_case c = make_case(dtype, n, rows, cols, exact);
@@ -136,6 +152,7 @@ static void one_shape(sl_dtype dtype, uint32_t n, uint32_t rows, uint32_t cols, 
     assert_int_equal(test_run_op(0, SCRATCH, cpu_linear, &cpu), SL_OK);
     assert_int_equal(test_run_op(0, SCRATCH, ref_linear, &ref), SL_OK);
     check_against_twin(&c, y, want, exact);
+    check_against_avx2(cpu, y);
     free(y);
     free(want);
     free_case(&c);
@@ -270,59 +287,55 @@ static void float_weights_take_any_number_of_columns(void **state)
         }
 }
 
-/* The smallest, largest and awkward codes of every format: blocks of raw bytes that a quantiser
- * might never write. */
+/* Fill all blocks of a file with one byte, but halves with 1.0. */
+static void fill_blocks(uint8_t *file, size_t bytes, sl_dtype dtype, uint8_t fill)
+{
+    const bool has_min = dtype == SL_DTYPE_Q4_1 || dtype == SL_DTYPE_Q5_1 ||
+                         dtype == SL_DTYPE_Q4_K || dtype == SL_DTYPE_Q5_K;
+    const size_t scale_at = dtype == SL_DTYPE_Q6_K ? 208 : 0;
+    const uint16_t one = 0x3c00;
+
+    memset(file, fill, bytes);
+    for (size_t b = 0; b < bytes; b += sl_dtype_block_bytes(dtype)) {
+        memcpy(file + b + scale_at, &one, 2);
+        if (has_min)
+            memcpy(file + b + 2, &one, 2);
+    }
+}
+
+/* The smallest, largest and awkward codes of every format, which a quantiser might never write,
+ * against activations all at one end of their range, so that sums cannot cancel. */
 static void extreme_codes_do_not_overflow(void **state)
 {
+    static const uint8_t fills[] = {0xff, 0x00, 0x80, 0x7f};
     const uint32_t rows = 16, cols = 256, n = 6;
     (void)test_cpu();
     (void)state;
 
-    for (int d = SL_DTYPE_Q4_0; d < SL_DTYPE_COUNT; d++) {
-        const uint32_t block = sl_dtype_block_bytes((sl_dtype)d);
+    for (size_t f = 0; f < (size_t)(SL_DTYPE_COUNT - SL_DTYPE_Q4_0) * sizeof(fills); f++) {
+        const sl_dtype dtype = (sl_dtype)(SL_DTYPE_Q4_0 + f / sizeof(fills));
+        linear_case c = make_case(dtype, n, rows, cols, true);
+        float *y = test_alloc(n * rows * sizeof(float));
+        float *want = test_alloc(n * rows * sizeof(float));
+        sl_linear_args cpu = plain_args(&c, true, y), ref = plain_args(&c, false, want);
+        size_t row_bytes;
 
-        for (int fill = 0; fill < 4; fill++) {
-            static const uint8_t pattern[4] = {0xff, 0x00, 0x80, 0x7f};
-            linear_case c = make_case((sl_dtype)d, n, rows, cols, true);
-            float *y = test_alloc(n * rows * sizeof(float));
-            float *want = test_alloc(n * rows * sizeof(float));
-            sl_linear_args cpu = plain_args(&c, true, y), ref = plain_args(&c, false, want);
-            size_t row_bytes;
-
-            assert_int_equal(sl_dtype_row_bytes((sl_dtype)d, cols, &row_bytes), SL_OK);
-            for (size_t b = 0; b < row_bytes * rows; b += block) {
-                memset(c.file + b, pattern[fill], block);
-                /* Halves of ones: 1.0, wherever the format has them. */
-                c.file[b] = 0x00;
-                c.file[b + 1] = 0x3c;
-                if (d == SL_DTYPE_Q4_1 || d == SL_DTYPE_Q5_1 || d == SL_DTYPE_Q4_K ||
-                    d == SL_DTYPE_Q5_K)
-                    c.file[b + 2] = 0x00, c.file[b + 3] = 0x3c;
-                if (d == SL_DTYPE_Q6_K)
-                    c.file[b + 208] = 0x00, c.file[b + 209] = 0x3c;
-            }
-            free(c.cpu.data);
-            free(c.ref.data);
-            c.cpu = test_pack(sl_ops_cpu(NULL), (sl_dtype)d, rows, cols, c.file);
-            c.ref = test_pack(sl_ops_ref(), (sl_dtype)d, rows, cols, c.file);
-            /* All activations at one end of their range, so that sums cannot cancel. */
-            for (uint32_t k = 0; k < n * cols; k++)
-                c.x[k] = k / cols % 2 == 0 ? 127.0f : -127.0f;
-            assert_int_equal(
-                test_run_op(0, SCRATCH, cpu_prepare,
-                            &(sl_prepare_args){.act = c.cpu_act, .x = c.x, .n = n, .cols = cols}),
-                SL_OK);
-            assert_int_equal(
-                test_run_op(0, SCRATCH, ref_prepare,
-                            &(sl_prepare_args){.act = c.ref_act, .x = c.x, .n = n, .cols = cols}),
-                SL_OK);
-            assert_int_equal(test_run_op(0, SCRATCH, cpu_linear, &cpu), SL_OK);
-            assert_int_equal(test_run_op(0, SCRATCH, ref_linear, &ref), SL_OK);
-            check_against_twin(&c, y, want, true);
-            free(y);
-            free(want);
-            free_case(&c);
-        }
+        assert_int_equal(sl_dtype_row_bytes(dtype, cols, &row_bytes), SL_OK);
+        fill_blocks(c.file, row_bytes * rows, dtype, fills[f % sizeof(fills)]);
+        free(c.cpu.data);
+        free(c.ref.data);
+        c.cpu = test_pack(sl_ops_cpu(NULL), dtype, rows, cols, c.file);
+        c.ref = test_pack(sl_ops_ref(), dtype, rows, cols, c.file);
+        for (uint32_t k = 0; k < n * cols; k++)
+            c.x[k] = k / cols % 2 == 0 ? 127.0f : -127.0f;
+        prepare_both(&c);
+        assert_int_equal(test_run_op(0, SCRATCH, cpu_linear, &cpu), SL_OK);
+        assert_int_equal(test_run_op(0, SCRATCH, ref_linear, &ref), SL_OK);
+        check_against_twin(&c, y, want, true);
+        check_against_avx2(cpu, y);
+        free(y);
+        free(want);
+        free_case(&c);
     }
 }
 

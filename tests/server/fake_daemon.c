@@ -75,8 +75,10 @@ static void commands(void *arg)
             continue;
         len = snprintf(line, sizeof(line), "%llu\n", (unsigned long long)sl_alloc_fail_at(at));
         if (write(STDOUT_FILENO, line, (size_t)len) != len)
-            return;
+            break;
     }
+    for (;;) /* a thread that has ended and is not joined would be a leak */
+        pause();
 }
 
 static void make_model(fake *f)

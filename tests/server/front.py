@@ -8,6 +8,7 @@ its slots must be free again.
 
 usage: front.py PATH_OF_FAKE_DAEMON [names of tests]
 """
+import atexit
 import json
 import os
 import re
@@ -34,6 +35,7 @@ class Daemon:
         listen = [] if "--uds" in args else ["--port", "0"]
         self.process = subprocess.Popen([BINARY, *listen, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=environ, preexec_fn=limit)
+        atexit.register(self.process.kill)  # a test that failed leaves it running
         self.lines = []
         self.port = None
         self.listening = threading.Event()
