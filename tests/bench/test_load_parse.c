@@ -197,6 +197,8 @@ static const struct {
      "a|"},
     {": comment\n\ndata: a\n: another\nid: 4\nevent: x\nretry: 5\n\n", "a|"},
     {"data: one\ndata: two\n\n", "one\ntwo|"},
+    {"data: one\r\ndata: two\r\n\r\ndata: three\r\n\r\n", "one\ntwo|three|"},
+    {"data: one\rdata: two\r\r", "one\ntwo|"},
     {"data\n\ndata:\n\n", "||"},
     {"\n\n\n\ndata: a\n\n\n\n", "a|"},
     {"data: cut off", ""},

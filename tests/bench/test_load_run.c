@@ -328,6 +328,28 @@ static void a_server_that_dies_in_the_middle_leaves_no_request_behind(void **sta
         assert_int_equal(run.result.record[i].events, 3);
 }
 
+static void end_the_server(const sl_load_progress *progress, void *user)
+{
+    (void)user;
+    if (progress->finished > 4 && run.toy.acceptor != NULL) {
+        toy_stop(&run.toy);
+        run.toy.acceptor = NULL;
+    }
+}
+
+/* Open connections break, idle ones are found dead, new ones are refused: every request ends. */
+static void a_server_that_goes_away_in_the_middle_of_a_run(void **state)
+{
+    (void)state;
+    run.options.rate = 20.0;
+    run.options.requests = 30;
+    run.options.on_progress = end_the_server;
+    go();
+    assert_true(outcomes(SL_LOAD_OK) > 4 && outcomes(SL_LOAD_OK) < 30);
+    assert_true(outcomes(SL_LOAD_CONNECT) > 4);
+    assert_int_equal(outcomes(SL_LOAD_OK) + run.sum.failed, 30);
+}
+
 static void a_unix_socket_works(void **state)
 {
     static char path[64];
@@ -604,6 +626,7 @@ int main(void)
         TEST(every_way_to_break_an_answer_has_its_name),
         TEST(a_server_that_is_gone_refuses),
         TEST(a_server_that_dies_in_the_middle_leaves_no_request_behind),
+        TEST(a_server_that_goes_away_in_the_middle_of_a_run),
         TEST(a_unix_socket_works),
         TEST(conversations_feed_real_answers_back),
         TEST(a_conversation_ends_with_its_first_failure),
