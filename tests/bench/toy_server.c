@@ -160,7 +160,7 @@ static bool answer_chat(visit *v, const char *body)
     toy_server *t = v->t;
     char json[512];
 
-    switch (t->mode) {
+    switch ((toy_mode)t->mode) {
     case TOY_DIE:
         return false;
     case TOY_SILENT:
@@ -282,6 +282,7 @@ static void accept_all(void *arg)
     while (!atomic_load(&t->stopping)) {
         struct pollfd p = {.fd = t->listener, .events = POLLIN};
         const int one = 1;
+        sl_status started;
         visit *v;
         int fd;
 
@@ -296,8 +297,8 @@ static void accept_all(void *arg)
         SL_ASSERT(v != NULL);
         *v = (visit){.t = t, .fd = fd, .next = t->visits};
         t->visits = v;
-        if (sl_thread_start(&v->thread, "toy", -1, serve, v) != SL_OK)
-            SL_ASSERT(!"a thread for the toy server");
+        started = sl_thread_start(&v->thread, "toy", -1, serve, v);
+        SL_ASSERT(started == SL_OK);
     }
 }
 
@@ -306,6 +307,7 @@ void toy_start(toy_server *t)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct sockaddr_un path = {.sun_family = AF_UNIX};
     socklen_t len = sizeof(address);
+    sl_status started;
     int rc;
 
     t->listener = socket(t->unix_path != NULL ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -325,8 +327,8 @@ void toy_start(toy_server *t)
     SL_ASSERT(listen(t->listener, 512) == 0);
     t->acceptor = calloc(1, sizeof(sl_thread));
     SL_ASSERT(t->acceptor != NULL);
-    if (sl_thread_start(t->acceptor, "toy-accept", -1, accept_all, t) != SL_OK)
-        SL_ASSERT(!"a thread for the toy server");
+    started = sl_thread_start(t->acceptor, "toy-accept", -1, accept_all, t);
+    SL_ASSERT(started == SL_OK);
 }
 
 void toy_stop(toy_server *t)
