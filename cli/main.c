@@ -12,7 +12,7 @@ static const struct {
     {"serve", sl_cli_serve, "serve a model over the OpenAI REST API"},
     {"chat", sl_cli_chat, "talk to a server from the terminal"},
     {"inspect", sl_cli_inspect, "show what is in a model file, and what memory it takes"},
-    {"bench", sl_cli_bench, "measure how fast the engine is on this machine"},
+    {"bench", sl_cli_bench, "measure the engine, or any server under load"},
 };
 
 static const size_t command_count = sizeof(command) / sizeof(command[0]);

@@ -236,6 +236,7 @@ static void account_residency(sl_engine *engine, uint64_t now_us)
 {
     sl_engine_count(&engine->stats.state_us[engine->state], now_us - engine->mark_us);
     engine->mark_us = now_us;
+    atomic_store_explicit(&engine->stats.state_mark_us, now_us, memory_order_relaxed);
 }
 
 static void write_gauges(sl_engine *engine)

@@ -79,7 +79,8 @@ typedef struct sl_engine_stats {
 #define SL_ENGINE_COUNTER_FIELD(name, text) atomic_ullong name;
     SL_ENGINE_COUNTERS(SL_ENGINE_COUNTER_FIELD)
 #undef SL_ENGINE_COUNTER_FIELD
-    atomic_ullong state_us[SL_STATE_COUNT]; /* residency: time spent in each state */
+    atomic_ullong state_us[SL_STATE_COUNT]; /* residency: time spent in each state ... */
+    atomic_ullong state_mark_us; /* ... until then; since, the present state goes on */
     atomic_uint queued;                     /* gauges */
     atomic_uint prefilling;
     atomic_uint decoding;

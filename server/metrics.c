@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 typedef struct hist_info {
     const char *name, *vllm, *text;
@@ -143,6 +144,17 @@ static double cache_usage(const sl_engine_stats *s)
     return total == 0 || unused >= total ? 0.0 : (double)(total - unused) / total;
 }
 
+/* An idle engine sleeps and accounts for nothing: what has gone by since counts as idle.  (A second
+ * at least, so that the moment between two states never makes a counter go back.) */
+static uint64_t residency_us(const sl_engine_stats *s, sl_sched_state state)
+{
+    const uint64_t mark_us = load_count(&s->state_mark_us), now_us = sl_clock_us();
+    const bool sleeps = state == SL_STATE_IDLE && load(&s->state) == SL_STATE_IDLE;
+
+    return load_count(&s->state_us[state]) +
+           (sleeps && mark_us != 0 && now_us > mark_us + 1000000u ? now_us - mark_us : 0);
+}
+
 static void add_engine_gauges(sl_buf *out, const sl_metrics_now *now)
 {
     const sl_engine_stats *s = now->stats;
@@ -174,7 +186,7 @@ static void add_engine_gauges(sl_buf *out, const sl_metrics_now *now)
     for (int i = 0; i < SL_STATE_COUNT; i++)
         sl_buf_addf(out, "sluice_scheduler_state_seconds_total{state=\"%s\"} %.6f\n",
                     sl_sched_state_name((sl_sched_state)i),
-                    (double)load_count(&s->state_us[i]) * 1e-6);
+                    (double)residency_us(s, (sl_sched_state)i) * 1e-6);
 }
 
 static void add_engine_counters(sl_buf *out, const sl_engine_stats *s)
